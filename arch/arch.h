@@ -1,0 +1,118 @@
+/*
+ * What a port owes.
+ *
+ * The only door to code that knows the processor. Each port lives in a directory of its own with the same file names
+ * and the same symbols:
+ *
+ *     PORT/arch_inline.h    what must be inline: archRelax, archStackPointer, constants
+ *     PORT/asm.h            macros for symbols, CFI and landing pads
+ *     PORT/frames.h         C structs of the frames that the assembly builds, and the list of offsets that it needs
+ *     PORT/catch.S          archCatch, archEnter, archRaise
+ *     PORT/switch.S         archSwitch, archBootStack
+ *     PORT/call_on_stack.S  archCallOnStack
+ *     PORT/init_stack.c     archInitStack
+ *     PORT/probe.S          for the tests only: see probe.h
+ *
+ * Offsets reach the assembly through arch_offsets.h, which the build makes from offsets.c; no number is written
+ * twice.
+ *
+ * What the routines keep: the callee-saved integer registers of the ABI. Floating-point control state (MXCSR and the
+ * x87 control word) is not saved by a switch nor put back by a raise: who lets foreign code change it puts it back.
+ *
+ * Sanitizers. These routines tell them nothing: whoever switches or calls on another stack announces it around the
+ * call (__sanitizer_start_switch_fiber, __tsan_switch_to_fiber), archCallOnStack included. TSan needs that for
+ * archCallOnStack also because it forgets the jump buffers of every frame "below" the one that sets a new one. ASan
+ * is told of a raise by the compiler, which announces each call of a _Noreturn function.
+ */
+#ifndef CAPSTAN_ARCH_H
+#define CAPSTAN_ARCH_H
+
+#include "rts/Types.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__x86_64__)
+#include "x86_64/arch_inline.h"
+#else
+#error "no port for this processor: see arch/arch.h for what one owes"
+#endif
+
+/* TSan keeps a shadow of the call stack that only grows when frames vanish by a plain change of the stack pointer; it
+ * does follow longjmp. In such builds catching and raising are C (catch_longjmp.c), and the assembly keeps only the
+ * frame of archEnter. */
+#if defined(__SANITIZE_THREAD__)
+#define ARCH_RAISE_BY_LONGJMP 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ARCH_RAISE_BY_LONGJMP 1
+#endif
+#endif
+#ifndef ARCH_RAISE_BY_LONGJMP
+#define ARCH_RAISE_BY_LONGJMP 0
+#endif
+
+/* The lowest words of every catch frame and base frame, on every port and in every build. `stack->trap` points at it.
+ * Lives on the machine stack that it belongs to; written once by archCatch or archEnter, read by a raise on that
+ * stack, and by archLeavingSideways. */
+typedef struct {
+    TrapFrame trap;      /* handler: code that a raise jumps to; prev: the next frame out */
+    Stack *stack;        /* whose frame this is */
+    CapstanRoots *roots; /* stack->roots at entry */
+    uint32_t mask;       /* stack->mask at entry */
+} CatchFrame;
+
+/* How a guarded body ended. Returned in two registers. */
+typedef struct {
+    HaskellObj value; /* its result, or the exception */
+    uintptr_t raised; /* 0: returned; 1: raised */
+} CatchResult;
+
+typedef HaskellObj ArchBody(Stack *stack, void *arg);
+
+/* Call body(stack, arg) below a catch frame.
+ * Context: running on `stack`. When the body returns, the frame is gone and the result is {value, 0}; the body leaves
+ * roots and mask as it found them. When it raises, the result is {exception, 1}, with stack->trap, stack->roots and
+ * stack->mask as they were at entry. */
+CatchResult archCatch(Stack *stack, ArchBody *body, void *arg);
+
+/* The same, as the base frame of an in-call: a frame that archLeavingSideways hears about when the thread leaves
+ * through it. */
+CatchResult archEnter(Stack *stack, ArchBody *body, void *arg);
+
+/* Give up everything inside the catch or base frame that stack->trap points at, and let its archCatch or archEnter
+ * return {exception, 1}.
+ * Context: running on `stack`; every frame of another kind (update frames …) inside that one has been dealt with. */
+_Noreturn void archRaise(Stack *stack, HaskellObj exception);
+
+/* Put the running computation to sleep in `from` and go on with the one that sleeps in `to`; returns when somebody
+ * switches back. Writes from->sp, reads to->sp, and nothing else of the two. `from` and `to` may be the same. */
+void archSwitch(Stack *from, Stack *to);
+
+/* Make `stack` sleep so that the first switch to it calls fn(arg) on the memory that ends at `top` (rounded down to
+ * ARCH_STACK_ALIGNMENT). fn never returns. Touches at most ARCH_INITIAL_STACK bytes below `top`. A walk up such a
+ * stack ends in archBootStack, whose return address is marked as undefined. */
+void archInitStack(Stack *stack, void *top, void (*fn)(void *), void *arg);
+
+/* Call fn(arg) with the stack pointer at `os_sp` (rounded down), come back, and return what it returned. Debuggers
+ * and unwinders walk from fn through here into the calling stack. `os_sp` must leave what is live on that stack
+ * alone, red zone included. */
+void *archCallOnStack(void *os_sp, void *(*fn)(void *), void *arg);
+
+/* Called for each base frame that a thread leaves sideways: by pthread_exit, by cancellation, or by a foreign
+ * exception, in the unwinder's cleanup phase, innermost first; NULL: nobody is told. The argument is the CatchFrame
+ * that archEnter made. It may be NULL in a program that also links libunwind, whose _Unwind_GetCFA then hides that of
+ * the unwinder at work: read it as "the innermost".
+ * Context: on the leaving thread, deeper on the same stack than all that is being left. Every frame between the base
+ * frame and the innermost foreign frame with a cleanup is still intact, and nothing inside this base frame will run
+ * again. Must return. [const] while any thread is inside archEnter. */
+extern void (*archLeavingSideways)(void *trap_frame_address);
+
+/* Where a raise lands (code, not to be called): the handler of the frames that archCatch and archEnter push. */
+void archLand(void);
+
+/* The first frame of a fresh stack (not to be called), and the address in it that the first switch returns to. */
+void archBootStack(void);
+extern const uintptr_t archBootAddress;
+
+#endif

@@ -1,0 +1,123 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# Which peers there are, what each needs, how each is built. Read by bench/driver, which sets:
+#   srcdir   the folder of this file        work   the build folder of the peers, absolute
+#
+# peerMissing NAME   prints what the peer lacks here; nothing if it can be built
+# peerBuild NAME     builds $work/incall-NAME; output only on failure
+# peerLabel NAME     the name in the figures
+
+peers=(mutex lua luajit jni ocaml ghc)
+peer_packages=(ghc ocaml-nox liblua5.4-dev libluajit-5.1-dev pkg-config)
+peer_cflags=(-O2 -std=gnu11 -D_GNU_SOURCE -pthread "-I$srcdir")
+host_sources=("$srcdir/incall_host.c" "$srcdir/callers.c" "$srcdir/histogram.c")
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+javaHome() { dirname "$(dirname "$(readlink -f "$(command -v javac)")")"; }
+
+missingPackage() {
+  has pkg-config || { echo "pkg-config is not installed"; return; }
+  pkg-config --exists "$1" || echo "pkg-config does not find $1"
+}
+
+missingJava() {
+  has javac || { echo "javac is not in PATH"; return; }
+  [ -e "$(javaHome)/include/jni.h" ] || { echo "no include/jni.h in $(javaHome)"; return; }
+  [ -e "$(javaHome)/lib/server/libjvm.so" ] || echo "no lib/server/libjvm.so in $(javaHome)"
+}
+
+peerMissing() {
+  has "${CC:-cc}" || { echo "no C compiler"; return; }
+  case $1 in
+    mutex) ;;
+    lua) missingPackage lua5.4 ;;
+    luajit) missingPackage luajit ;;
+    jni) missingJava ;;
+    ocaml) has ocamlopt || echo "ocamlopt is not in PATH" ;;
+    ghc) has ghc || echo "ghc is not in PATH" ;;
+  esac
+}
+
+peerLabel() {
+  case $1 in
+    ocaml) echo "ocaml-$(ocamlopt -version)" ;;
+    *) echo "$1" ;;
+  esac
+}
+
+# Installs what Debian has of them; a JDK only if there is none.
+installPeers() {
+  local packages=("${peer_packages[@]}") as_root=()
+  [ -z "$(missingJava)" ] || packages+=(default-jdk-headless)
+  [ "$(id -u)" = 0 ] || as_root=(sudo)
+  "${as_root[@]}" apt-get update -q &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
+}
+
+compile() { # compile OUTPUT CFLAGS… -- SOURCES AND LIBRARIES…
+  local output=$1 flags=()
+  shift
+  while [ "$1" != -- ]; do flags+=("$1"); shift; done
+  shift
+  "${CC:-cc}" "${peer_cflags[@]}" "${flags[@]}" "${host_sources[@]}" "$@" -o "$output"
+}
+
+buildLua() { # buildLua OUTPUT PACKAGE
+  # shellcheck disable=SC2046
+  compile "$1" $(pkg-config --cflags "$2") -- "$srcdir/peers/lua.c" $(pkg-config --libs "$2")
+}
+
+buildJava() {
+  local home classes=$work/java
+  home=$(javaHome)
+  mkdir -p "$classes" && javac -d "$classes" "$srcdir/peers/Calls.java" &&
+    compile "$1" "-DCLASS_PATH=\"$classes\"" "-I$home/include" "-I$home/include/linux" -- \
+      "$srcdir/peers/jni.c" "-L$home/lib/server" -ljvm "-Wl,-rpath,$home/lib/server"
+}
+
+# The host's main is found before the one in OCaml's library.
+buildOcaml() {
+  local folder=$work/ocaml version=4 modules=(calls.ml)
+  case $(ocamlopt -version) in [5-9].*) version=5; modules+=(domains.ml) ;; esac
+  rm -rf "$folder" && mkdir -p "$folder" && cp "${modules[@]/#/$srcdir/peers/}" "$folder" && (
+    cd "$folder" || exit
+      "${CC:-cc}" "${peer_cflags[@]}" "-I$(ocamlopt -where)" -c "${host_sources[@]}" \
+      "$srcdir/peers/ocaml.c" "$srcdir/peers/ocaml$version.c" &&
+      ocamlopt -O3 -I +unix -I +threads unix.cmxa threads.cmxa "${modules[@]}" ./*.o -o "$1"
+  )
+}
+
+buildGhc() {
+  local folder=$work/ghc
+  rm -rf "$folder" && mkdir -p "$folder" && (
+    cd "$folder" || exit
+      "${CC:-cc}" "${peer_cflags[@]}" -c "${host_sources[@]}" &&
+      ghc -v0 -c -optc-O2 -optc-std=gnu11 "-I$srcdir" "$srcdir/peers/ghc.c" -o ghc.o &&
+      ghc -v0 -O2 -c "$srcdir/peers/Calls.hs" -outputdir . -stubdir . -o Calls.o &&
+      ghc -v0 -threaded -no-hs-main -O2 ./*.o -o "$1"
+  )
+}
+
+buildAfresh() {
+  case $1 in
+    mutex) compile "$2" -- "$srcdir/peers/mutex.c" ;;
+    lua) buildLua "$2" lua5.4 ;;
+    luajit) buildLua "$2" luajit ;;
+    jni) buildJava "$2" ;;
+    ocaml) buildOcaml "$2" ;;
+    ghc) buildGhc "$2" ;;
+  esac
+}
+
+sourcesNewer() {
+  [ -n "$(find "$srcdir" -type f \( -name '*.[ch]' -o -name '*.ml' -o -name '*.hs' -o -name '*.java' -o -name peers.sh \) -newer "$1")" ]
+}
+
+peerBuild() {
+  local program=$work/incall-$1 log
+  if [ -x "$program" ] && ! sourcesNewer "$program"; then return 0; fi
+  mkdir -p "$work" && rm -f "$program"
+  log=$(buildAfresh "$1" "$program" 2>&1) && [ -x "$program" ] && return 0
+  printf '%s\n' "$log"
+  return 1
+}

@@ -1,0 +1,12 @@
+#include "ocaml.h"
+
+int startDomains(int domains)
+{
+    (void)domains;
+    return 0;
+}
+
+int bornInOCaml(void)
+{
+    return 0;
+}

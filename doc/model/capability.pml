@@ -1,0 +1,126 @@
+/*
+ * Threads that acquire and release capabilities, over the protocol of core.pml. README.md lists the switches.
+ *
+ * Each thread makes ROUNDS acquisitions (one more for thread 0 with EXTRA), and may decide to keep one for ever, so
+ * that a lost wake-up is not healed by a later release. When nothing can move any more the Monitor looks:
+ *   - no capability is free while a thread sleeps;
+ *   - no wake is in flight, no request for hand-over and no WAITERS bit is left without a waiter;
+ *   - every capability that is not free is held by a thread that chose to keep it.
+ * With ENDLESS the threads go on for ever, and the LTL claims below are checked.
+ */
+#include "core.pml"
+
+#ifndef ROUNDS
+#define ROUNDS 2
+#endif
+
+inline enter()
+{
+    atomic {
+        assert(got < NC);
+        assert(holder[got] == me + 1);
+        assert(inUse[got] == 0);
+        inUse[got] = me + 1
+    }
+}
+
+bool waiting[NT];
+
+proctype Caller(byte me)
+{
+    LOCALS;
+    byte rounds = ROUNDS;
+
+#ifdef EXTRA
+    if :: me == 0 -> rounds = rounds + EXTRA :: else fi;
+#endif
+    do
+    :: rounds > 0 ->
+#ifndef ENDLESS
+        rounds--;
+#endif
+        waiting[me] = 1;
+        waitForCapability();
+        enter();
+progress_got:
+        waiting[me] = 0;
+#ifdef HOLD
+        if
+        :: true
+        :: stays[me] = 1;
+end_hold:
+            false
+        fi;
+#endif
+        atomic { assert(inUse[got] == me + 1); inUse[got] = 0 };
+#ifdef DIRECT
+        lookAtAttention(got);
+        if
+        :: a & HANDOVER -> releaseDirect(got)
+        :: else
+        fi;
+        a = 0;
+        if
+        :: handed -> handed = 0
+        :: else -> releaseCapability(got)
+        fi;
+#else
+        releaseCapability(got);
+#endif
+        got = NONE
+    :: else -> break
+    od;
+    gone[me] = 1
+}
+
+#ifdef ENDLESS
+#define someFree   (holder[0] == 0 || holder[NC - 1] == 0)
+#define someAsleep ((asleep[0] && !word[0]) || (asleep[1] && !word[1]) || (asleep[NT - 1] && !word[NT - 1]))
+/* No capability stays free for ever while a thread sleeps. */
+ltl noneLeftFree { !(<>[] (someFree && someAsleep)) }
+/* Who waits gets one: only where hand-over needs no luck (DIRECT). */
+ltl everyWaiterServed { [] (waiting[1] -> <> !waiting[1]) }
+#endif
+
+proctype Monitor()
+{
+    byte c;
+    byte t;
+
+    timeout ->
+    d_step {
+        assert(!flight && qlock == 0);
+        c = 0;
+        do
+        :: c < NC ->
+            assert(holder[c] == 0 || stays[holder[c] - 1]);
+            assert(holder[c] == inUse[c]);
+            assert(nempty(queue) || (att[c] & ~SLOW) == 0);
+            t = 0;
+            do
+            :: t < NT ->
+                assert(!(asleep[t] && holder[c] == 0));
+                t++
+            :: else -> break
+            od;
+            c++
+        :: else -> break
+        od
+    }
+}
+
+init
+{
+    byte t;
+
+    atomic {
+        t = 0;
+        do
+        :: t < NT -> run Drain(t); run Caller(t); t++
+        :: else -> break
+        od;
+#ifndef ENDLESS
+        run Monitor()
+#endif
+    }
+}

@@ -1,0 +1,95 @@
+/* HsFFI.h: the C types and the few functions that the FFI chapter of the Haskell 2010 report gives to C.
+ *
+ * Generated stub headers include this file and nothing else.  Names and signatures follow the report and GHC. */
+#ifndef HSFFI_H
+#define HSFFI_H
+
+#include "rts/Types.h"
+#include <float.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef StgChar    HsChar;
+typedef StgInt     HsInt;
+typedef StgInt8    HsInt8;
+typedef StgInt16   HsInt16;
+typedef StgInt32   HsInt32;
+typedef StgInt64   HsInt64;
+typedef StgWord    HsWord;
+typedef StgWord8   HsWord8;
+typedef StgWord16  HsWord16;
+typedef StgWord32  HsWord32;
+typedef StgWord64  HsWord64;
+typedef StgFloat   HsFloat;
+typedef StgDouble  HsDouble;
+typedef StgInt     HsBool;
+typedef void      *HsPtr;
+typedef void     (*HsFunPtr)(void);
+typedef void      *HsStablePtr;
+
+#define HS_CHAR_MIN    0
+#define HS_CHAR_MAX    0x10FFFF
+#define HS_BOOL_FALSE  0
+#define HS_BOOL_TRUE   1
+#define HS_BOOL_MIN    HS_BOOL_FALSE
+#define HS_BOOL_MAX    HS_BOOL_TRUE
+#define HS_INT_MIN     INT64_MIN
+#define HS_INT_MAX     INT64_MAX
+#define HS_WORD_MAX    UINT64_MAX
+#define HS_INT8_MIN    INT8_MIN
+#define HS_INT8_MAX    INT8_MAX
+#define HS_INT16_MIN   INT16_MIN
+#define HS_INT16_MAX   INT16_MAX
+#define HS_INT32_MIN   INT32_MIN
+#define HS_INT32_MAX   INT32_MAX
+#define HS_INT64_MIN   INT64_MIN
+#define HS_INT64_MAX   INT64_MAX
+#define HS_WORD8_MAX   UINT8_MAX
+#define HS_WORD16_MAX  UINT16_MAX
+#define HS_WORD32_MAX  UINT32_MAX
+#define HS_WORD64_MAX  UINT64_MAX
+#define HS_FLOAT_RADIX   FLT_RADIX
+#define HS_FLOAT_DIG     FLT_DIG
+#define HS_FLOAT_EPSILON FLT_EPSILON
+#define HS_FLOAT_MIN     FLT_MIN
+#define HS_FLOAT_MAX     FLT_MAX
+#define HS_DOUBLE_DIG     DBL_DIG
+#define HS_DOUBLE_EPSILON DBL_EPSILON
+#define HS_DOUBLE_MIN     DBL_MIN
+#define HS_DOUBLE_MAX     DBL_MAX
+
+/* Start the runtime, or count one more user of it.  argc and argv may be NULL.
+ * With argv, options between +RTS and -RTS are taken out of it if the host's configuration allows them.
+ * Context: any thread, not inside an in-call.  Blocks: while another thread starts or ends the runtime.
+ * Errors: reach RtsConfig.errorHook (default: a line through the log hook); rts_start gives them as a status.
+ * See: hs_init in GHC and in the FFI chapter. */
+CAPSTAN_API void hs_init(int *argc, char **argv[]) CAPSTAN_NOSAFEPOINT;
+
+/* Drop one user; the last one ends the runtime: running in-calls end as Interrupted at their next safepoint, waiting
+ * ones get the closed answer, safe calls in progress find out when they return.  A later hs_init starts afresh.
+ * Context: any thread, not inside an in-call (reported as RTS_INSIDE_INCALL, nothing done).
+ * Blocks: until every capability has been given up.
+ * Errors: a surplus call is reported as RTS_NOT_STARTED. */
+CAPSTAN_API void hs_exit(void) CAPSTAN_NOSAFEPOINT;
+
+/* Free the calling thread's Task at once instead of when the thread ends.  Does nothing without one; repeatable.
+ * Errors: inside an in-call RTS_INSIDE_INCALL is reported and nothing done. */
+CAPSTAN_API void hs_thread_done(void) CAPSTAN_NOSAFEPOINT;
+
+/* Ask for a collection and wait until one that began after the call has ended.
+ * Context: a thread that holds no capability. */
+CAPSTAN_API void hs_perform_gc(void) CAPSTAN_SAFEPOINT;
+/* The same: this heap has one generation. */
+CAPSTAN_API void hs_perform_major_gc(void) CAPSTAN_SAFEPOINT;
+
+/* Give a stable pointer back.  Needs no capability and waits for no collection.
+ * Errors: one that is not in use is reported as RTS_BAD_STABLE_PTR in debug builds, ignored in others. */
+CAPSTAN_API void hs_free_stable_ptr(HsStablePtr sp) CAPSTAN_NOSAFEPOINT;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,133 @@
+/* rts/Config.h: how a host sets the runtime up, and how the runtime tells it what went wrong. */
+#ifndef RTS_CONFIG_H
+#define RTS_CONFIG_H
+
+#include "rts/Types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a call of the interface can answer.  rts_statusName and rts_statusText read the same table. */
+typedef enum {
+    RTS_OK = 0,
+    RTS_OTHER_SETTINGS = -1,    /* started already, with other settings; the running ones stay */
+    RTS_BAD_OPTION = -2,        /* an option string or a field of the configuration is wrong */
+    RTS_NO_MEMORY = -3,         /* the operating system refused memory */
+    RTS_NOT_STARTED = -4,       /* before the first hs_init, or after the last hs_exit */
+    RTS_CLOSED = -5,            /* the runtime ended, or is ending, under this call */
+    RTS_HOLDS_CAPABILITY = -6,  /* the thread holds a capability already: inside an unsafe call, or rts_lock twice */
+    RTS_NOT_HOLDER = -7,        /* the thread does not hold this capability */
+    RTS_OUT_OF_ORDER = -8,      /* in-calls of one thread must end in the reverse order of their beginning */
+    RTS_INSIDE_INCALL = -9,     /* not allowed inside an in-call */
+    RTS_BAD_STABLE_PTR = -10,   /* not a stable pointer in use */
+    RTS_WRONG_KIND = -11,       /* the value is of another kind than the function reads */
+    RTS_BUSY = -12,             /* no capability is free now */
+    RTS_IN_FINALIZER = -13,     /* not allowed in a free function or another finalizer */
+    RTS_BAD_ARGUMENT = -14,     /* an argument is out of range */
+} RtsStatus;
+
+/* "RTS_BUSY" and a sentence.  Static strings; any thread, any time. */
+CAPSTAN_API const char *rts_statusName(RtsStatus status) CAPSTAN_NOSAFEPOINT;
+CAPSTAN_API const char *rts_statusText(RtsStatus status) CAPSTAN_NOSAFEPOINT;
+
+/* How an in-call ended.  The first five as in GHC. */
+typedef enum {
+    NoStatus,        /* nothing was evaluated yet */
+    Success,
+    Killed,          /* an exception that nobody caught */
+    Interrupted,     /* the runtime ended while it ran */
+    HeapExhausted,   /* HeapOverflow that nobody caught, or no memory to build the call */
+    Refused,         /* the call never got a capability: see rts_getRefusal */
+} SchedulerStatus;
+
+typedef enum { RTS_LOG_ERROR, RTS_LOG_WARNING, RTS_LOG_INFO, RTS_LOG_DEBUG } RtsLogLevel;
+
+/* What one collection did; times in nanoseconds. */
+typedef struct {
+    StgWord64 number;          /* of this collection since the start */
+    StgWord64 stop_ns;         /* from asking everybody to stop until they had */
+    StgWord64 pause_ns;        /* from asking until everybody might go on */
+    StgWord64 live_bytes, copied_bytes, allocated_bytes;  /* allocated: since the collection before */
+    StgWord64 heap_bytes;      /* held from the operating system afterwards */
+} RtsCollection;
+
+typedef enum {
+    RtsOptsNone,         /* no options but the configuration's (default) */
+    RtsOptsCommandLine,  /* also +RTS ... -RTS in argv */
+    RtsOptsAll,          /* also the environment variable CAPSTANRTS, read before argv */
+} RtsOptsEnabled;
+
+/* Everything that can be set.  Start from RTS_CONFIG_INIT; fields are added at the end, size tells which are there.
+ * Every hook has a context pointer that it gets as its first argument; NULL hooks mean the default.
+ * Hooks may be called from any thread that calls in, at any time, several at once; they must not call in. */
+typedef struct {
+    size_t size;                      /* sizeof(RtsConfig) of the host's header */
+    unsigned capabilities;            /* -N: 0 = as many as there are processors for this process */
+    size_t nursery_bytes;             /* -A: allocation area of one capability; 0 = default, 1 MiB */
+    size_t heap_limit_bytes;          /* -M: 0 = none.  At least 4 MiB and four nurseries */
+    size_t foreign_stack_bytes;       /* how much of a stack of unknown bounds an in-call may use; 0 = 64 KiB */
+    unsigned quantum_us;              /* how long a holder keeps its capability from waiters at least; 0 = 200 */
+    unsigned debug_numa_nodes;        /* --debug-numa: pretend this many nodes; 0 = ask the machine */
+    bool verify_heap;                 /* --verify-heap: check the whole heap around each collection */
+    bool poison_from_space;           /* --poison: overwrite what a collection left behind */
+    bool no_membarrier;               /* --no-membarrier: act as where the kernel refuses membarrier */
+    RtsOptsEnabled rts_opts_enabled;
+    const char *rts_opts;             /* further options, as on the command line: "-N2 -A4m" */
+
+    /* One line for people.  Default: standard error, from RTS_LOG_WARNING up. */
+    void (*logHook)(void *ctx, RtsLogLevel level, const char *line);
+    void *logCtx;
+    /* A call was wrong, or hs_init failed.  Default: the log hook.  May return. */
+    void (*errorHook)(void *ctx, RtsStatus status, const char *message);
+    void *errorCtx;
+    /* rts_lock found no running runtime.  May return: rts_lock then gives a dead capability, on which every call is
+     * a harmless no-op.  Default: the error hook. */
+    void (*closedHook)(void *ctx, RtsStatus why);
+    void *closedCtx;
+    /* rts_checkSchedStatus found another status than Success.  May return: the results then read as zero.
+     * Default, as in GHC: Killed, HeapExhausted, NoStatus, Refused: a message and exit(1); Interrupted: a message, rts_unlock and
+     * the end of the calling thread. */
+    void (*statusHook)(void *ctx, const char *site, Capability *cap, SchedulerStatus status, const char *text);
+    void *statusCtx;
+    /* The last hs_exit begins. */
+    void (*onExitHook)(void *ctx);
+    void *onExitCtx;
+    /* A collection ended. */
+    void (*gcDoneHook)(void *ctx, const RtsCollection *collection);
+    void *gcDoneCtx;
+    /* The heap limit, or the operating system's, was reached. */
+    void (*outOfHeapHook)(void *ctx, size_t wanted_bytes, size_t limit_bytes);
+    void *outOfHeapCtx;
+    /* Managed code went below its stack's limit. */
+    void (*stackOverflowHook)(void *ctx, size_t stack_bytes);
+    void *stackOverflowCtx;
+    /* Stopping the world has taken longer than a second: text names the threads that hold capabilities. */
+    void (*longStopHook)(void *ctx, const char *text);
+    void *longStopCtx;
+    /* Text of an exception of a language's own, UTF-8 into buf (cap bytes with the final zero); returns false to leave
+     * it to the default.  Holds a capability: may read objects, must not allocate or evaluate. */
+    bool (*showExceptionHook)(void *ctx, HaskellObj exception, char *buf, size_t cap);
+    void *showExceptionCtx;
+} RtsConfig;
+
+#define RTS_CONFIG_INIT { .size = sizeof(RtsConfig) }
+
+/* Start the runtime, or count one more user of it.  config may be NULL: all defaults.  message (if not NULL, of the
+ * given size) gets one sentence when the status is not RTS_OK: which setting or option, and what was expected.
+ * Context: any thread, not inside an in-call.
+ * Errors: RTS_BAD_OPTION, RTS_NO_MEMORY, RTS_INSIDE_INCALL; RTS_OTHER_SETTINGS: counted as a user all the same, so that
+ * each rts_start that returned RTS_OK or this pairs with one hs_exit. */
+CAPSTAN_API RtsStatus rts_start(const RtsConfig *config, char *message, size_t size) CAPSTAN_NOSAFEPOINT;
+
+/* hs_init with a configuration, and with options of the command line.  See: GHC's functions of these names. */
+CAPSTAN_API void hs_init_ghc(int *argc, char **argv[], RtsConfig config) CAPSTAN_NOSAFEPOINT;
+CAPSTAN_API void hs_init_with_rtsopts(int *argc, char **argv[]) CAPSTAN_NOSAFEPOINT;
+/* The same as rts_start with argv as well. */
+CAPSTAN_API RtsStatus rts_startArgs(const RtsConfig *config, int *argc, char **argv[], char *message, size_t size)
+    CAPSTAN_NOSAFEPOINT;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,23 @@
+/* apply.h: calling managed functions with the number of arguments that there happens to be. */
+#ifndef APPLY_H
+#define APPLY_H
+
+#include "arch.h"
+#include "rts/Managed.h"
+#include "stack.h"
+
+/* Raise StackOverflow if there is less left than the headroom. */
+void checkStackSlow(Stack *stack);
+static inline void checkStack(Stack *stack)
+{
+    if (CAPSTAN_UNLIKELY(archStackPointer() < stack->limit)) checkStackSlow(stack);
+}
+
+/* Run a thunk's code; a tail call that it left is done. */
+HaskellObj enterThunk(Stack *stack, HaskellObj thunk);
+
+/* What an application that is not yet begun amounts to if it has too few arguments to run: a partial application, and the thunk is
+ * updated with it.  NULL: it has enough. */
+HaskellObj partialApplication(Stack *stack, HaskellObj ap);
+
+#endif

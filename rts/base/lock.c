@@ -1,0 +1,37 @@
+#include "base/lock.h"
+#include "base/report.h"
+
+void (*lockOrderViolated)(LockRank held, LockRank wanted);
+
+#ifdef CAPSTAN_DEBUG
+/* A bit for each rank that this thread holds. */
+static _Thread_local unsigned heldRanks __attribute__((tls_model("initial-exec")));
+
+static void checkOrder(Lock *lock)
+{
+    unsigned higherOrSame = heldRanks >> lock->rank;
+    if (higherOrSame == 0) return;
+    LockRank held = (LockRank)(lock->rank + __builtin_ctz(higherOrSame));
+    if (lockOrderViolated != NULL) lockOrderViolated(held, lock->rank);
+    else assertionFailed("locks are taken in rising ranks", "lock rank", (int)held * 100 + (int)lock->rank);
+}
+
+void acquireLock(Lock *lock)
+{
+    checkOrder(lock);
+    pthread_mutex_lock(&lock->mutex);
+    heldRanks |= 1u << lock->rank;
+}
+
+void releaseLock(Lock *lock)
+{
+    heldRanks &= ~(1u << lock->rank);
+    pthread_mutex_unlock(&lock->mutex);
+}
+
+bool holdsLock(Lock *lock) { return (heldRanks >> lock->rank & 1u) != 0; }
+#else
+void acquireLock(Lock *lock) { pthread_mutex_lock(&lock->mutex); }
+void releaseLock(Lock *lock) { pthread_mutex_unlock(&lock->mutex); }
+bool holdsLock(Lock *lock) { return true; }
+#endif

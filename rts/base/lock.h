@@ -1,0 +1,38 @@
+/* base/lock.h: the runtime's locks.
+ *
+ * All are slow-path locks.  Each has a rank; a thread takes locks in rising ranks only, which debug builds check.  The whole
+ * order, lowest (taken first) on top: */
+#ifndef BASE_LOCK_H
+#define BASE_LOCK_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+typedef enum {
+    RANK_STARTUP,    /* startup.c: one start or exit at a time */
+    RANK_TASKS,      /* task.c: the list of all tasks, and InCalls that outlived their epoch */
+    RANK_CAPS,       /* capability.c: waiters, hand-over, stopping */
+    RANK_STABLE,     /* stable_ptr.c: growing the table */
+    RANK_STATICS,    /* thunk.c: the list of entered static thunks */
+    RANK_EXTERNALS,  /* gc/external.c: records of external byte arrays */
+    RANK_BLOCKS,     /* gc/block.c: the block allocator */
+    RANK_COUNT
+} LockRank;
+
+typedef struct {
+    pthread_mutex_t mutex;
+    LockRank rank;
+} Lock;
+
+#define LOCK_INIT(r) { PTHREAD_MUTEX_INITIALIZER, (r) }
+
+void acquireLock(Lock *lock);
+void releaseLock(Lock *lock);
+
+/* Debug builds: does this thread hold it?  (Always true in others.) */
+bool holdsLock(Lock *lock);
+
+/* For the checker's own test: the rank that a violation was found at, or -1; debug builds only. */
+extern void (*lockOrderViolated)(LockRank held, LockRank wanted);
+
+#endif

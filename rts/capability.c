@@ -1,0 +1,394 @@
+#include "capability.h"
+
+#include "arch.h"
+#include "os/topology.h"
+
+#include <string.h>
+
+Capability capabilities[MAX_CAPABILITIES] = { [0 ... MAX_CAPABILITIES - 1] = { .holder = HOLDER_CLOSED } };
+_Atomic unsigned numCapabilities;
+
+#define DEAD(why, how) { .dead = (why), .deadStatus = (how), .holder = HOLDER_CLOSED }
+Capability deadNotStarted = DEAD(RTS_NOT_STARTED, Refused), deadClosed = DEAD(RTS_CLOSED, Refused),
+           deadHolds = DEAD(RTS_HOLDS_CAPABILITY, Refused), deadFinalizer = DEAD(RTS_IN_FINALIZER, Refused),
+           deadNoMemory = DEAD(RTS_NO_MEMORY, Refused), deadInterrupted = DEAD(RTS_CLOSED, Interrupted),
+           deadOutOfOrder = DEAD(RTS_OUT_OF_ORDER, Interrupted), deadBusy = DEAD(RTS_BUSY, Refused);
+
+Lock capsLock = LOCK_INIT(RANK_CAPS);
+void (*capabilityStopped)(void);
+
+/* Waiters of more nodes than this share queues. */
+#define MAX_QUEUES 64
+/* How long to look for a free capability before parking, and again when woken: about a microsecond each. */
+#define SPINS_BEFORE_PARKING 40
+#define SPINS_WHEN_WOKEN 40
+/* A waiter of another node goes first if it is older by this many quanta. */
+#define FOREIGN_QUANTA 4
+
+static struct {
+    struct { Task *head, *tail; } queues[MAX_QUEUES]; /* [lock: caps] */
+    unsigned nodes;                                   /* [const] queues in use */
+    _Atomic unsigned parked;                          /* [lock: caps to write] */
+    _Atomic uint32_t flight;                          /* [atomic] 1: a woken waiter has not yet decided */
+    bool closed;                                      /* [lock: caps] */
+    bool noMembarrier;                                /* [const] */
+    uint64_t quantum;                                 /* [const] nanoseconds */
+} waiters = { .nodes = 1, .closed = true };
+
+unsigned parkedWaiters(void) { return atomic_load_explicit(&waiters.parked, memory_order_relaxed); }
+
+void capabilityInvariants(const Capability *cap)
+{
+    uintptr_t holder = atomic_load_explicit(&cap->holder, memory_order_relaxed);
+    ASSERT(holder <= HOLDER_CLOSED || ((Task *)holder)->cap == cap || ((Task *)holder)->cap == NULL);
+    ASSERT(cap->no < MAX_CAPABILITIES);
+}
+
+static void setAttention(Capability *cap, uint32_t bits)
+{
+    if ((atomic_load_explicit(&cap->attention, memory_order_relaxed) & bits) != bits)
+        atomic_fetch_or_explicit(&cap->attention, bits, memory_order_relaxed);
+}
+
+static void clearAttention(Capability *cap, uint32_t bits)
+{
+    if (atomic_load_explicit(&cap->attention, memory_order_relaxed) & bits)
+        atomic_fetch_and_explicit(&cap->attention, ~bits, memory_order_relaxed);
+}
+
+bool initCapabilities(unsigned n, uint64_t quantum_ns, bool noMembarrier)
+{
+    osMembarrierForceRefused = noMembarrier;
+    waiters.noMembarrier = !osMembarrierInit();
+    waiters.quantum = quantum_ns;
+    waiters.nodes = topologyNodes() < MAX_QUEUES ? topologyNodes() : MAX_QUEUES;
+    acquireLock(&capsLock);
+    waiters.closed = false;
+    waiters.flight = 0;
+    releaseLock(&capsLock);
+    for (unsigned i = 0; i < n; i++) {
+        Capability *cap = &capabilities[i];
+        cap->no = i;
+        cap->node = topologyNodeOfCapability(i);
+        cap->handedOver = 0;
+        cap->attention = waiters.noMembarrier ? ATTENTION_SLOW : 0;
+    }
+    numCapabilities = n;
+    for (unsigned i = 0; i < n; i++)
+        atomic_store_explicit(&capabilities[i].holder, HOLDER_FREE, memory_order_release);
+    return true;
+}
+
+/* ---- Looking for a free one ---- */
+
+static inline bool tryFree(Capability *cap, Task *task)
+{
+    return atomic_load_explicit(&cap->holder, memory_order_relaxed) == HOLDER_FREE && tryTakeCapability(cap, task);
+}
+
+static Capability *findOnNode(Task *task, bool mine)
+{
+    unsigned n = numCapabilities, start = task->last->no;
+    for (unsigned i = 0; i < n; i++) {
+        Capability *cap = &capabilities[(start + i) % n];
+        if ((cap->node == task->node) == mine && tryFree(cap, task)) return cap;
+    }
+    return NULL;
+}
+
+Capability *find_capability_for_task(Task *task)
+{
+    unsigned n = numCapabilities;
+    if (n == 0) return NULL;
+    if (tryFree(task->last, task)) return task->last;
+    if (task->flags & TASK_PREFERS) {
+        Capability *preferred = &capabilities[task->preferred % n];
+        if (tryFree(preferred, task)) return preferred;
+    }
+    Capability *cap = findOnNode(task, true);
+    return cap != NULL || waiters.nodes == 1 ? cap : findOnNode(task, false);
+}
+
+static bool isAnyFree(void)
+{
+    for (unsigned i = 0, n = numCapabilities; i < n; i++)
+        if (atomic_load_explicit(&capabilities[i].holder, memory_order_relaxed) == HOLDER_FREE) return true;
+    return false;
+}
+
+/* ---- The queue ---- */
+
+static void enqueue(Task *task)
+{
+    unsigned q = task->node % waiters.nodes;
+    task->qnext = NULL;
+    task->qprev = waiters.queues[q].tail;
+    if (task->qprev) task->qprev->qnext = task;
+    else waiters.queues[q].head = task;
+    waiters.queues[q].tail = task;
+    waiters.parked++;
+    for (unsigned i = 0, n = numCapabilities; i < n; i++) setAttention(&capabilities[i], ATTENTION_WAITERS);
+}
+
+static void dequeue(Task *task)
+{
+    unsigned q = task->node % waiters.nodes;
+    if (task->qprev) task->qprev->qnext = task->qnext;
+    else waiters.queues[q].head = task->qnext;
+    if (task->qnext) task->qnext->qprev = task->qprev;
+    else waiters.queues[q].tail = task->qprev;
+    if (--waiters.parked > 0) return;
+    for (unsigned i = 0, n = numCapabilities; i < n; i++)
+        clearAttention(&capabilities[i], ATTENTION_WAITERS | ATTENTION_HANDOVER);
+}
+
+/* Who should get a capability of this node: its front waiter, unless another node's is much older. */
+static Task *frontWaiter(unsigned node)
+{
+    Task *best = waiters.queues[node % waiters.nodes].head;
+    for (unsigned q = 0; q < waiters.nodes; q++) {
+        Task *other = waiters.queues[q].head;
+        if (other == NULL || other == best) continue;
+        if (best == NULL || other->since + FOREIGN_QUANTA * waiters.quantum < best->since) best = other;
+    }
+    return best;
+}
+
+static void wake(Task *task, uint32_t how)
+{
+    atomic_store_explicit(&task->wakeup, how, memory_order_release);
+    osFutexWake(&task->wakeup, 1);
+}
+
+/* Start the one wake, unless it is in flight or nobody is parked. */
+static void wakeOneWaiter(unsigned node)
+{
+    uint32_t none = 0;
+    if (atomic_load_explicit(&waiters.flight, memory_order_relaxed) != 0) return;
+    if (!atomic_compare_exchange_strong_explicit(&waiters.flight, &none, 1, memory_order_seq_cst, memory_order_relaxed))
+        return;
+    acquireLock(&capsLock);
+    Task *front = frontWaiter(node);
+    if (front != NULL) wake(front, WAIT_WOKEN);
+    else atomic_store_explicit(&waiters.flight, 0, memory_order_relaxed); /* who parks later scans before it sleeps */
+    releaseLock(&capsLock);
+}
+
+/* The flight is over.  Releases during it woke nobody: look for them. */
+static void lookAgain(unsigned node)
+{
+    if (parkedWaiters() == 0) return;
+    heavyBarrier();
+    if (isAnyFree()) wakeOneWaiter(node);
+}
+
+void wakeAfterRestart(void) { lookAgain(0); }
+
+/* ---- Giving up ---- */
+
+/* Give cap, which is free, to the front waiter.  false: somebody barged in, whose release will do it. */
+static bool handOver(Capability *cap)
+{
+    Task *heir = frontWaiter(cap->node);
+    if (heir == NULL || !tryTakeCapability(cap, heir)) return false;
+    clearAttention(cap, ATTENTION_HANDOVER);
+    dequeue(heir);
+    heir->given = cap;
+    bool flying = atomic_load_explicit(&heir->wakeup, memory_order_relaxed) == WAIT_WOKEN;
+    wake(heir, WAIT_GIVEN);
+    if (flying) atomic_store_explicit(&waiters.flight, 0, memory_order_seq_cst);
+    return true;
+}
+
+/* STOP and HANDOVER, both looked at again under the lock under which they are set and cleared. */
+static bool giveToOthers(Capability *cap)
+{
+    bool gone = false;
+    acquireLock(&capsLock);
+    uint32_t attention = atomic_load_explicit(&cap->attention, memory_order_relaxed);
+    if (attention & ATTENTION_STOP) {
+        uintptr_t expected = HOLDER_FREE;
+        gone = atomic_compare_exchange_strong_explicit(&cap->holder, &expected, HOLDER_STOPPED, memory_order_acq_rel,
+                                                       memory_order_relaxed);
+        if (gone) capabilityStopped();
+    } else if (attention & ATTENTION_HANDOVER) {
+        gone = handOver(cap);
+    }
+    releaseLock(&capsLock);
+    return gone;
+}
+
+void releaseSlow(Capability *cap)
+{
+    if (waiters.noMembarrier) atomic_thread_fence(memory_order_seq_cst);
+    uint32_t attention = atomic_load_explicit(&cap->attention, memory_order_relaxed);
+    if (attention & (ATTENTION_STOP | ATTENTION_HANDOVER)) giveToOthers(cap);
+    /* Also after a hand-over: it may have ended a flight during which another capability became free. */
+    if (attention & ATTENTION_WAITERS) {
+        if (attention & ATTENTION_HANDOVER) lookAgain(cap->node);
+        else wakeOneWaiter(cap->node);
+    }
+}
+
+void setRunningStackSlow(Capability *cap, Stack *stack)
+{
+    if (waiters.noMembarrier) atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&cap->attention, memory_order_relaxed) & ATTENTION_POLL)
+        __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+}
+
+void requestPoll(Capability *cap)
+{
+    /* The stack may have been given up since; its record is still a Stack, and a poll too many costs little. */
+    Stack *stack = __atomic_load_n(&regsOf(cap)->stack, __ATOMIC_RELAXED);
+    if (stack != NULL) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+}
+
+/* ---- Waiting ---- */
+
+/* Ask for a capability that no waiter got for a quantum.  Context: the task has waited a quantum. */
+static void askForHandOver(Task *task, uint64_t now)
+{
+    for (unsigned i = 0, n = numCapabilities; i < n; i++) {
+        Capability *cap = &capabilities[(task->last->no + i) % n];
+        if (now - atomic_load_explicit(&cap->handedOver, memory_order_relaxed) < waiters.quantum) continue;
+        acquireLock(&capsLock);
+        bool parked = atomic_load_explicit(&task->wakeup, memory_order_relaxed) <= WAIT_WOKEN;
+        if (parked) setAttention(cap, ATTENTION_HANDOVER);
+        releaseLock(&capsLock);
+        if (!parked) return;
+        heavyBarrier();
+        requestPoll(cap);
+        return;
+    }
+}
+
+/* Leave the queue with a capability that the task took itself. */
+static Capability *leaveQueue(Task *task, Capability *cap)
+{
+    acquireLock(&capsLock);
+    if (atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_GIVEN) {
+        /* Given another one meanwhile: keep that, put ours back. */
+        releaseLock(&capsLock);
+        releaseCapability(cap);
+        return task->given;
+    }
+    if (atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_CLOSED) {
+        releaseLock(&capsLock);
+        return cap; /* cannot be: closing needs every capability stopped */
+    }
+    dequeue(task);
+    bool flying = atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_WOKEN;
+    if (flying) atomic_store_explicit(&waiters.flight, 0, memory_order_seq_cst);
+    releaseLock(&capsLock);
+    lookAgain(task->node);
+    return cap;
+}
+
+static Capability *spinForCapability(Task *task, unsigned spins)
+{
+    for (unsigned i = 0; i < spins; i++) {
+        Capability *cap = find_capability_for_task(task);
+        if (cap != NULL) return cap;
+        for (unsigned k = 0; k < 4; k++) archRelax();
+        if (task->since != 0 && atomic_load_explicit(&task->wakeup, memory_order_relaxed) >= WAIT_GIVEN) break;
+    }
+    return NULL;
+}
+
+/* End the flight and go back to sleep in the same place. */
+static void settle(Task *task)
+{
+    acquireLock(&capsLock);
+    if (atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_WOKEN) {
+        atomic_store_explicit(&task->wakeup, WAIT_ASLEEP, memory_order_relaxed);
+        atomic_store_explicit(&waiters.flight, 0, memory_order_seq_cst);
+    }
+    releaseLock(&capsLock);
+}
+
+static bool isFront(Task *task)
+{
+    acquireLock(&capsLock);
+    bool front = task->qprev == NULL;
+    releaseLock(&capsLock);
+    return front;
+}
+
+/* Sleep until woken, or until it is time to ask for a hand-over. */
+static uint32_t park(Task *task)
+{
+    uint64_t waited = osMonotonicNanos() - task->since, quantum = waiters.quantum;
+    int64_t timeout = (int64_t)(waited < quantum ? quantum - waited : quantum);
+    if (!isFront(task)) timeout *= 8;
+    osFutexWait(&task->wakeup, WAIT_ASLEEP, timeout);
+    return atomic_load_explicit(&task->wakeup, memory_order_acquire);
+}
+
+static Capability *waitInQueue(Task *task)
+{
+    Capability *cap = NULL;
+    task->since = osMonotonicNanos();
+    acquireLock(&capsLock);
+    bool closed = waiters.closed;
+    if (!closed) {
+        atomic_store_explicit(&task->wakeup, WAIT_ASLEEP, memory_order_relaxed);
+        enqueue(task);
+    }
+    releaseLock(&capsLock);
+    for (uint32_t how = WAIT_ASLEEP; !closed; how = park(task)) {
+        if (how == WAIT_CLOSED) break;
+        if (how == WAIT_GIVEN) {
+            cap = task->given;
+            break;
+        }
+        if (how == WAIT_WOKEN) {
+            if ((cap = spinForCapability(task, SPINS_WHEN_WOKEN)) != NULL) {
+                cap = leaveQueue(task, cap);
+                break;
+            }
+            settle(task);
+        }
+        uint64_t now = osMonotonicNanos();
+        if (now - task->since >= waiters.quantum) askForHandOver(task, now);
+        /* Pairs with releaseCapability: WAITERS is set (or the flight over), so a release that came before this is seen here. */
+        heavyBarrier();
+        if ((cap = find_capability_for_task(task)) != NULL) {
+            cap = leaveQueue(task, cap);
+            break;
+        }
+    }
+    if (cap != NULL) atomic_store_explicit(&cap->handedOver, osMonotonicNanos(), memory_order_relaxed);
+    task->since = 0;
+    return cap;
+}
+
+Capability *waitForCapabilitySlow(Task *task)
+{
+    Capability *cap = find_capability_for_task(task);
+    if (cap == NULL && numCapabilities != 0) cap = spinForCapability(task, SPINS_BEFORE_PARKING);
+    return cap != NULL ? cap : waitInQueue(task);
+}
+
+void closeCapabilities(void)
+{
+    acquireLock(&capsLock);
+    waiters.closed = true;
+    unsigned n = numCapabilities;
+    for (unsigned i = 0; i < n; i++) {
+        atomic_store_explicit(&capabilities[i].holder, HOLDER_CLOSED, memory_order_release);
+        regsOf(&capabilities[i])->stack = NULL;
+    }
+    for (unsigned q = 0; q < MAX_QUEUES; q++) {
+        for (Task *t = waiters.queues[q].head, *next; t != NULL; t = next) {
+            next = t->qnext;
+            wake(t, WAIT_CLOSED);
+        }
+        waiters.queues[q].head = waiters.queues[q].tail = NULL;
+    }
+    waiters.parked = 0;
+    waiters.flight = 0;
+    numCapabilities = 0;
+    for (unsigned i = 0; i < n; i++) capabilities[i].attention = 0;
+    releaseLock(&capsLock);
+}

@@ -1,0 +1,132 @@
+/* capability.h: the right to run managed code.
+ *
+ * The word.  holder is FREE, the Task that holds the capability, or STOPPED or CLOSED.  Taking it is one compare-and-swap;
+ * giving it up is a plain store of FREE and then a plain load of attention.  Whoever wants something of a holder sets a bit in
+ * attention first and issues membarrier, then looks at holder: so either the releaser sees the bit, or the other sees FREE.
+ * What a releaser does for others it does after its capability is free, by compare-and-swap from FREE, under the caps lock.
+ *
+ * Waiting.  Who finds no free capability spins briefly, then parks in the queue of its NUMA node.  While a queue is not empty
+ * every capability has WAITERS set.  At most one wake is in flight: a releaser that sees WAITERS and no flight wakes the front
+ * waiter, which looks for a free capability itself (so others may barge in) and ends the flight, by taking one or by going back
+ * to sleep in its place.  After ending a flight one looks again (membarrier, scan): a release during the flight woke nobody.
+ * A waiter that has waited a quantum sets HANDOVER on a capability that was not handed over for a quantum; its holder's next
+ * release, or safepoint, gives it to the front waiter.
+ *
+ * doc/memory-model.md has the argument, doc/model/capability.pml the model.
+ *
+ * Ownership: fields tagged [holder] belong to who holds the capability.  Records are static and never go away. */
+#ifndef CAPABILITY_H
+#define CAPABILITY_H
+
+#include "base/report.h"
+#include "gc/heap.h"
+#include "os/os.h"
+#include "task.h"
+
+#define MAX_CAPABILITIES 1024
+
+#define HOLDER_FREE    ((uintptr_t)0)
+#define HOLDER_STOPPED ((uintptr_t)1)  /* taken by who stops the world */
+#define HOLDER_CLOSED  ((uintptr_t)2)  /* there is no runtime, or not this many capabilities */
+
+enum {
+    ATTENTION_WAITERS = 1,   /* [lock: caps] somebody is parked */
+    ATTENTION_HANDOVER = 2,  /* [lock: caps] give it to the front waiter */
+    ATTENTION_STOP = 4,      /* [lock: caps] give it to who stops the world */
+    ATTENTION_SHUTDOWN = 8,  /* [lock: caps] evaluations end as Interrupted */
+    ATTENTION_COLLECT = 16,  /* [holder] a collection is due at the next safepoint */
+    ATTENTION_SLOW = 32,     /* [const] no membarrier: every release fences and looks again */
+};
+/* What a safepoint has to look at. */
+#define ATTENTION_POLL (ATTENTION_HANDOVER | ATTENTION_STOP | ATTENTION_SHUTDOWN | ATTENTION_COLLECT)
+
+struct Capability_ {
+    Nursery nursery;                      /* [holder]; begins with the registers that public headers know */
+    unsigned no;                          /* [const] */
+    unsigned node;                        /* [const] NUMA node */
+    RtsStatus dead;                       /* [const] RTS_OK, or why this is a dead capability */
+    SchedulerStatus deadStatus;           /* [const] */
+    _Alignas(64) _Atomic uintptr_t holder;
+    _Atomic uint32_t attention;
+    _Atomic uint64_t handedOver;          /* [atomic] when a parked waiter last got it, nanoseconds */
+} __attribute__((aligned(128)));
+
+/* All capabilities there can be; those that are in use first. */
+extern Capability capabilities[MAX_CAPABILITIES];
+/* How many; 0 while there is no runtime. */
+extern _Atomic unsigned numCapabilities;
+
+/* Capabilities that are none: what rts_lock returns when it must not return a real one. */
+extern Capability deadNotStarted, deadClosed, deadHolds, deadFinalizer, deadNoMemory, deadInterrupted,
+    deadOutOfOrder, deadBusy;
+
+static inline CapstanRegs *regsOf(Capability *cap) { return &cap->nursery.r; }
+
+/* FREE -> task, or nothing. */
+static inline bool tryTakeCapability(Capability *cap, Task *task)
+{
+    uintptr_t expected = HOLDER_FREE;
+    /* Acquire: pairs with the release in releaseCapability, so that the nursery is seen as it was left. */
+    return atomic_compare_exchange_strong_explicit(&cap->holder, &expected, (uintptr_t)task, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+/* last used, if free; preferred; a free one of this node; a free one anywhere; NULL. */
+Capability *find_capability_for_task(Task *task);
+
+/* A capability for this Task, waiting if it must.  NULL: the runtime ended. */
+Capability *waitForCapabilitySlow(Task *task);
+static inline Capability *waitForCapability(Task *task)
+{
+    Capability *cap = task->last;
+    if (CAPSTAN_LIKELY(tryTakeCapability(cap, task))) return cap;
+    return waitForCapabilitySlow(task);
+}
+
+/* What the attention word asks of a release, once cap is free. */
+void releaseSlow(Capability *cap);
+static inline void releaseCapability(Capability *cap)
+{
+    /* Release: pairs with the acquire of the next taker. */
+    atomic_store_explicit(&cap->holder, HOLDER_FREE, memory_order_release);
+    /* Only the compiler must not reorder: the other side's membarrier does the rest. */
+    atomic_signal_fence(memory_order_seq_cst);
+    if (CAPSTAN_UNLIKELY(atomic_load_explicit(&cap->attention, memory_order_relaxed) != 0)) releaseSlow(cap);
+}
+
+void setRunningStackSlow(Capability *cap, Stack *stack);
+/* Make stack the one that cap's holder runs on, and let it poll if something is asked of it already. */
+static inline void setRunningStack(Capability *cap, Stack *stack)
+{
+    stack->cap = cap;
+    __atomic_store_n(&regsOf(cap)->stack, stack, __ATOMIC_RELAXED);
+    __atomic_store_n(&stack->poll, 0, __ATOMIC_RELAXED);
+    /* Pairs with requestPoll: it sets attention, issues membarrier, then reads cap's stack. */
+    atomic_signal_fence(memory_order_seq_cst);
+    uint32_t asked = atomic_load_explicit(&cap->attention, memory_order_relaxed) & (ATTENTION_POLL | ATTENTION_SLOW);
+    if (CAPSTAN_UNLIKELY(asked != 0)) setRunningStackSlow(cap, stack);
+}
+
+/* Ask the holder of cap to look at attention at its next safepoint.  The bit is set and membarrier was issued. */
+void requestPoll(Capability *cap);
+
+/* Context: startup; nobody holds any.  false: no memory. */
+bool initCapabilities(unsigned n, uint64_t quantum_ns, bool noMembarrier);
+/* All capabilities are STOPPED: make them CLOSED and send parked waiters home. */
+void closeCapabilities(void);
+
+/* ---- for stop.c ---- */
+extern Lock capsLock;
+/* Called under the caps lock by a releaser that found STOP and turned FREE into STOPPED. */
+extern void (*capabilityStopped)(void);
+/* After capabilities became free without a release: see to it that waiters come by.  Takes the caps lock. */
+void wakeAfterRestart(void);
+/* Full barrier against every thread of the process. */
+static inline void heavyBarrier(void) { osMembarrier(); }
+
+/* How many are parked; unlocked, for people. */
+unsigned parkedWaiters(void);
+
+void capabilityInvariants(const Capability *cap);
+
+#endif

@@ -1,0 +1,59 @@
+/* Byte arrays over memory of the host: who releases what, and when. */
+#include "base/lock.h"
+#include "gc/heap.h"
+#include "os/memory.h"
+
+static struct {
+    Lock lock;
+    ExternalBytes *live;  /* [lock] */
+    ExternalBytes *dead;  /* [lock] their release functions are due */
+} externals = { .lock = LOCK_INIT(RANK_EXTERNALS) };
+
+bool addExternal(StgExternal *object, void (*release)(void *ctx, void *bytes), void *ctx)
+{
+    ExternalBytes *e = rtsMalloc(sizeof *e);
+    if (e == NULL) return false;
+    *e = (ExternalBytes){ NULL, object, object->address, release, ctx };
+    object->record = e;
+    acquireLock(&externals.lock);
+    e->next = externals.live;
+    externals.live = e;
+    releaseLock(&externals.lock);
+    return true;
+}
+
+void sweepExternals(StgClosure *(*forwarded)(StgClosure *obj))
+{
+    acquireLock(&externals.lock);
+    for (ExternalBytes **link = &externals.live; *link != NULL;) {
+        ExternalBytes *e = *link;
+        StgClosure *now = forwarded((StgClosure *)e->object);
+        if (now != NULL) {
+            e->object = (StgExternal *)now;
+            link = &e->next;
+            continue;
+        }
+        *link = e->next;
+        e->next = externals.dead;
+        externals.dead = e;
+    }
+    releaseLock(&externals.lock);
+}
+
+bool haveExternalReleases(void) { return __atomic_load_n(&externals.dead, __ATOMIC_RELAXED) != NULL; }
+
+static ExternalBytes *takeOne(bool all)
+{
+    acquireLock(&externals.lock);
+    ExternalBytes **list = externals.dead != NULL || !all ? &externals.dead : &externals.live;
+    ExternalBytes *e = *list;
+    if (e != NULL) __atomic_store_n(list, e->next, __ATOMIC_RELAXED);
+    releaseLock(&externals.lock);
+    return e;
+}
+
+void runExternalReleases(bool all)
+{
+    for (ExternalBytes *e; (e = takeOne(all)) != NULL; rtsFree(e))
+        if (e->release != NULL) e->release(e->ctx, e->address);
+}

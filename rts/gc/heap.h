@@ -1,0 +1,127 @@
+/* gc/heap.h: the heap and its collector, as the rest of the runtime sees them.
+ *
+ * This version: one generation, copied by one thread while the world is stopped.  The interface is meant to stay when that changes.
+ *
+ * Memory.  Small objects are bumped into blocks of a nursery (one a capability); what survives is copied into blocks of the heap's
+ * own.  Objects of LARGE_BYTES and more get a group of blocks and never move; pinned byte arrays share blocks that never move.
+ *
+ * The limit.  A collection must never run out of memory half-way, so what it may need in the worst case counts as used:
+ *     movable blocks * (1 + COPY_SPACE) + fixed blocks <= limit
+ * Allocation that would break this falls back on the nursery's reserve, and asks for a collection; after one that did not help,
+ * the thread that asked gets HeapOverflow.
+ *
+ * Ownership: a Nursery belongs to who holds its capability; struct heap's counters are atomic, its lists belong to the collector. */
+#ifndef GC_HEAP_H
+#define GC_HEAP_H
+
+#include "gc/block.h"
+#include "rts/Closures.h"
+#include "rts/Config.h"
+
+#define LARGE_BYTES  (BLOCK_BYTES / 4)
+#define LARGE_WORDS  (LARGE_BYTES / sizeof(StgWord))
+/* Copying leaves less than LARGE_BYTES unused in a block: four blocks fit what three were full of. */
+#define COPY_SPACE(movable) ((movable) + (movable) / 3 + 2)
+#define RESERVE_BLOCKS 2
+
+typedef struct {
+    CapstanRegs r;     /* where the next small object goes */
+    bool overflowed;   /* [holder] the reserve was touched: HeapOverflow is due at the next safepoint */
+    bool refused;      /* [holder] an allocation failed: poison went out */
+    Block *blocks;     /* [holder] blocks of small objects, the one being filled first */
+    Block *large;      /* [holder] large objects made since the last collection */
+    Block *pinned;     /* [holder] blocks of pinned byte arrays, the one being filled first */
+    Block *reserve;    /* [holder] for when the limit is reached */
+    size_t used;       /* [holder] blocks taken since the last collection */
+    void (*wantCollection)(void *nursery); /* [const] told when a collection should happen at the next safepoint; NULL: dead */
+} Nursery;
+
+typedef struct {
+    size_t nurseryBytes, limitBytes;
+    bool verify, poison;
+} HeapSettings;
+
+/* A visitor of roots gets the address of each.  The collector hands one to every scanner. */
+typedef void (*RootVisitor)(HaskellObj *slot);
+typedef void (*RootScanner)(RootVisitor visit);
+
+/* Context: startup.  scanners: a NULL-terminated table, [const] while the runtime runs. */
+bool initHeap(const HeapSettings *settings, const RootScanner *scanners);
+/* Release every object, external ones included.  Context: exit, nobody holds a capability. */
+void freeHeap(void);
+
+/* false: no memory for its reserve. */
+bool initNursery(Nursery *nursery, void (*wantCollection)(void *nursery));
+
+/* words >= 1 of uninitialised memory, or NULL: then nursery->refused is set.  Never collects, never moves anything. */
+StgWord *allocate(Nursery *nursery, size_t words);
+StgWord *allocateSlow(Nursery *nursery, size_t words);
+/* The same for a byte array that will never move; its bytes start at a multiple of 16. */
+StgWord *allocatePinned(Nursery *nursery, size_t words);
+
+/* Copy what is reachable, free the rest.  false: not even begun, because memory for the worst case could not be had.
+ * Context: the world is stopped.  out: live, copied, allocated and heap bytes are filled in. */
+bool collectHeap(Nursery *const *nurseries, unsigned count, RtsCollection *out);
+/* Is there so little left that the thread that asked for the collection should get HeapOverflow? */
+bool isHeapOverLimit(void);
+
+/* Words of an object, its header included. */
+size_t closureWords(const StgClosure *obj);
+
+/* Check every object that can be reached from the roots.  Context: the world is stopped.  Returns how many were seen;
+ * a broken one is logged and counted in *bad. */
+size_t verifyHeap(size_t *bad);
+
+/* ---- external byte arrays (external.c) */
+typedef struct ExternalBytes_ ExternalBytes;
+struct ExternalBytes_ {
+    ExternalBytes *next;    /* [lock: externals] */
+    StgExternal *object;    /* [stopped] where it is now */
+    void *address;
+    void (*release)(void *ctx, void *bytes);
+    void *ctx;
+};
+/* Remember an external byte array.  false: no memory. */
+bool addExternal(StgExternal *object, void (*release)(void *ctx, void *bytes), void *ctx);
+/* Collector: keep the records of objects that were copied, set the others aside. */
+void sweepExternals(StgClosure *(*forwarded)(StgClosure *obj));
+/* Call the release functions of those set aside (all: of all).  Context: no lock held, the world running; the caller marks its
+ * Task as finalizing. */
+void runExternalReleases(bool all);
+bool haveExternalReleases(void);
+
+/* ---- between the collector's files */
+extern struct Heap {
+    size_t nurseryBlocks;            /* [const] allocation area of one capability */
+    size_t limitBlocks;              /* [const] 0: none */
+    bool verify, poison;             /* [const] */
+    const RootScanner *scanners;     /* [const] */
+    _Atomic size_t movable, fixed;   /* [atomic] blocks in use */
+    _Atomic size_t allocated;        /* [atomic] blocks taken by nurseries since the last collection */
+    size_t threshold;                /* [stopped] collect when allocated reaches this */
+    size_t liveBytes;                /* [stopped] after the last collection */
+    Block *survivors;                /* [stopped] blocks of what was copied */
+    Block *large, *pinned;           /* [stopped] what survived in place */
+    Block *quarantine;               /* [stopped] torture: blocks of the last from-space, inaccessible */
+} heap;
+
+/* Collector (evacuate.c, scavenge.c). */
+void beginEvacuation(void);
+void evacuate(HaskellObj *slot);
+void scavengeAll(void);
+/* Ends the copy; returns the words copied. */
+size_t endEvacuation(void);
+/* Where an object of from-space went; NULL: it is dead.  Others: itself. */
+StgClosure *forwardedTo(StgClosure *obj);
+/* Visit the managed words of an object. */
+void scavengeObject(StgClosure *obj, RootVisitor visit);
+/* Blocks that were marked and wait to be scavenged. */
+extern Block *markedLarge;
+
+static inline bool isForwarded(const StgClosure *obj) { return ((StgWord)obj->info & 1) != 0; }
+static inline StgClosure *forwardAddress(const StgClosure *obj) { return (StgClosure *)((StgWord)obj->info & ~(StgWord)1); }
+
+/* The state word of a thunk under evaluation: its evaluator, with low bits 100. */
+static inline bool isBlackHoleMark(StgWord state) { return (state & 7) == 4; }
+
+#endif

@@ -1,0 +1,179 @@
+#include "base/report.h"
+#include "gc/nursery.h"
+#include "os/memory.h"
+
+#include <string.h>
+
+struct Heap heap;
+
+static void takeReserve(Nursery *n)
+{
+    for (size_t have = n->reserve == NULL ? 0 : n->reserve->link == NULL ? 1 : 2; have < RESERVE_BLOCKS; have++) {
+        Block *b = allocBlocks(1);
+        if (b == NULL) return;
+        heap.movable++;
+        b->link = n->reserve;
+        n->reserve = b;
+    }
+}
+
+bool initNursery(Nursery *n, void (*wantCollection)(void *nursery))
+{
+    memset(n, 0, sizeof *n);
+    n->wantCollection = wantCollection;
+    takeReserve(n);
+    return n->reserve != NULL && n->reserve->link != NULL;
+}
+
+/* Would n more blocks keep within the limit? */
+static bool mayGrow(size_t n, bool movable)
+{
+    if (heap.limitBlocks == 0) return true;
+    size_t m = heap.movable + (movable ? n : 0), f = heap.fixed + (movable ? 0 : n);
+    return m + COPY_SPACE(m) + f <= heap.limitBlocks;
+}
+
+bool isHeapOverLimit(void)
+{
+    return !mayGrow(1 + heap.nurseryBlocks / 8, true);
+}
+
+static void tellOutOfHeap(size_t bytes)
+{
+    if (hostConfig.outOfHeapHook)
+        hostConfig.outOfHeapHook(hostConfig.outOfHeapCtx, bytes, heap.limitBlocks * BLOCK_BYTES);
+}
+
+static Block *takeBlocks(size_t n, bool movable)
+{
+    size_t cost = blocksForGroup(n);
+    Block *b = mayGrow(cost, movable) ? allocBlocks(n) : NULL;
+    if (b == NULL) return NULL;
+    if (movable) heap.movable += cost;
+    else heap.fixed += cost;
+    heap.allocated += cost;
+    return b;
+}
+
+static void noteUsed(Nursery *n, size_t blocks)
+{
+    n->used += blocks;
+    if (n->used >= heap.nurseryBlocks && heap.allocated >= heap.threshold) n->wantCollection(n);
+}
+
+static void pushBlock(Block **list, Block *b)
+{
+    b->link = *list;
+    *list = b;
+}
+
+void syncNursery(Nursery *n)
+{
+    if (n->blocks != NULL) n->blocks->free = n->r.hp;
+}
+
+static void fillFrom(Nursery *n, Block *b)
+{
+    syncNursery(n);
+    pushBlock(&n->blocks, b);
+    n->r.hp = b->start;
+    n->r.hpLim = blockEnd(b);
+}
+
+static StgWord *refuse(Nursery *n, size_t words)
+{
+    n->refused = true;
+    n->wantCollection(n);
+    tellOutOfHeap(words * sizeof(StgWord));
+    return NULL;
+}
+
+static StgWord *allocateLarge(Nursery *n, size_t words)
+{
+    if (words > heapSize / sizeof(StgWord)) return refuse(n, words);
+    Block *b = takeBlocks((words + BLOCK_WORDS - 1) / BLOCK_WORDS, false);
+    if (b == NULL) return refuse(n, words);
+    b->flags = BLOCK_LARGE;
+    b->free = b->start + words;
+    pushBlock(&n->large, b);
+    noteUsed(n, b->blocks);
+    return b->start;
+}
+
+/* The limit is reached: small objects still succeed while the reserve lasts. */
+static Block *useReserve(Nursery *n)
+{
+    Block *b = n->reserve;
+    if (b == NULL) return NULL;
+    n->reserve = b->link;
+    if (!n->overflowed) tellOutOfHeap(BLOCK_BYTES);
+    n->overflowed = true;
+    n->wantCollection(n);
+    return b;
+}
+
+StgWord *allocateSlow(Nursery *n, size_t words)
+{
+    if (n->wantCollection == NULL) return NULL;
+    if (words >= LARGE_WORDS) return allocateLarge(n, words);
+    Block *b = takeBlocks(1, true);
+    if (b != NULL) noteUsed(n, 1);
+    else if ((b = useReserve(n)) == NULL) return refuse(n, words);
+    fillFrom(n, b);
+    StgWord *p = n->r.hp;
+    n->r.hp = p + words;
+    return p;
+}
+
+StgWord *allocate(Nursery *n, size_t words)
+{
+    StgWord *p = n->r.hp;
+    if (CAPSTAN_LIKELY((size_t)(n->r.hpLim - p) >= words)) {
+        n->r.hp = p + words;
+        return p;
+    }
+    return allocateSlow(n, words);
+}
+
+/* Objects start at multiples of 16, so that the bytes behind two header words do too. */
+StgWord *allocatePinned(Nursery *n, size_t words)
+{
+    if (n->wantCollection == NULL) return NULL;
+    if (words >= LARGE_WORDS) return allocateLarge(n, words);
+    words = (words + 1) & ~(size_t)1;
+    Block *b = n->pinned;
+    if (b == NULL || (size_t)(blockEnd(b) - b->free) < words) {
+        if ((b = takeBlocks(1, false)) == NULL) return refuse(n, words);
+        b->flags = BLOCK_PINNED;
+        pushBlock(&n->pinned, b);
+        noteUsed(n, 1);
+    }
+    StgWord *p = b->free;
+    b->free = p + words;
+    return p;
+}
+
+/* ---- what the collector does to nurseries ---- */
+
+static void moveList(Block **from, Block **to)
+{
+    while (*from != NULL) {
+        Block *b = *from;
+        *from = b->link;
+        pushBlock(to, b);
+    }
+}
+
+void emptyNursery(Nursery *n)
+{
+    moveList(&n->blocks, &heap.survivors);
+    moveList(&n->large, &heap.large);
+    moveList(&n->pinned, &heap.pinned);
+    n->r.hp = n->r.hpLim = NULL;
+    n->used = 0;
+}
+
+void refillReserve(Nursery *n)
+{
+    takeReserve(n);
+}

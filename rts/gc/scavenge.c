@@ -1,0 +1,46 @@
+/* Which words of an object are managed. */
+#include "gc/heap.h"
+
+static void visitAll(HaskellObj *p, size_t n, RootVisitor visit)
+{
+    for (size_t i = 0; i < n; i++) visit(&p[i]);
+}
+
+void scavengeObject(StgClosure *obj, RootVisitor visit)
+{
+    const StgInfoTable *info = obj->info;
+    switch (info->kind) {
+    case CLOSURE_CON:
+    case CLOSURE_FUN:
+        visitAll(obj->payload, info->ptrs, visit);
+        break;
+    case CLOSURE_THUNK: {
+        StgThunk *thunk = (StgThunk *)obj;
+        if (thunk->state != 0 && !isBlackHoleMark(thunk->state)) visit((HaskellObj *)&thunk->state);
+        visitAll(thunk->payload, info->ptrs, visit);
+        break;
+    }
+    case CLOSURE_AP: {
+        StgAP *ap = (StgAP *)obj;
+        if (ap->state != 0 && !isBlackHoleMark(ap->state)) visit((HaskellObj *)&ap->state);
+        visit(&ap->fun);
+        visit(&ap->arg);
+        break;
+    }
+    case CLOSURE_PAP: {
+        StgPAP *pap = (StgPAP *)obj;
+        visit(&pap->fun);
+        visitAll(pap->args, pap->count, visit);
+        break;
+    }
+    case CLOSURE_IND:
+    case CLOSURE_MUTVAR:
+        visit(&((StgMutVar *)obj)->value);
+        break;
+    case CLOSURE_ARRAY:
+        visitAll(((StgArray *)obj)->elems, ((StgArray *)obj)->length, visit);
+        break;
+    default: /* bytes and boxed numbers hold nothing managed */
+        break;
+    }
+}

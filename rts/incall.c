@@ -1,0 +1,425 @@
+/* The path of an in-call, from rts_lock to rts_unlock.  Each step is a function; the fast ones are inline in the headers
+ * of the modules they belong to. */
+#include "incall.h"
+
+#include "arch.h"
+#include "exception.h"
+#include "os/topology.h"
+#include "stable_ptr.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- In ---- */
+
+/* The runtime is not running, or ended while we waited. */
+static Capability *refuseClosed(bool hooks)
+{
+    Capability *dead = currentEpoch == 0 ? &deadNotStarted : &deadClosed;
+    if (hooks) hostConfig.closedHook(hostConfig.closedCtx, dead->dead);
+    return dead;
+}
+
+static Capability *refuse(Capability *dead, const char *what, bool hooks)
+{
+    if (hooks) reportError(dead->dead, "%s: %s", what, rts_statusText(dead->dead));
+    return dead;
+}
+
+/* A Task that may begin an in-call, with an InCall for it; or why not. */
+static InCall *newBoundTask(Capability **dead, bool hooks)
+{
+    Task *task = myTask;
+    if (CAPSTAN_UNLIKELY(task == NULL)) {
+        if (numCapabilities == 0) {
+            *dead = refuseClosed(hooks);
+            return NULL;
+        }
+        task = newTask();
+        if (task == NULL) {
+            *dead = refuse(&deadNoMemory, "rts_lock", hooks);
+            return NULL;
+        }
+    }
+    if (CAPSTAN_UNLIKELY(task->cap != NULL || task->finalizing)) {
+        *dead = refuse(task->finalizing ? &deadFinalizer : &deadHolds, "rts_lock", hooks);
+        return NULL;
+    }
+    InCall *incall = newInCall(task);
+    if (CAPSTAN_UNLIKELY(incall == NULL)) *dead = refuse(&deadNoMemory, "rts_lock", hooks);
+    return incall;
+}
+
+/* The capability is held: the in-call begins. */
+static inline void beginInCall(InCall *incall, Capability *cap)
+{
+    Task *task = incall->task;
+    pushInCall(task, incall);
+    task->cap = task->last = cap;
+    incall->status = NoStatus;
+    setRunningStack(cap, &incall->stack);
+}
+
+/* The in-call ends without its capability. */
+static Capability *dropInCall(InCall *incall, bool hooks)
+{
+    unlinkInCall(incall->task, incall);
+    endInCall(incall->task, incall);
+    return refuseClosed(hooks);
+}
+
+/* Somebody stops the world just now: do not hold it up with a new in-call.  Nothing is held yet that could move. */
+static Capability *makeWay(InCall *incall, bool hooks)
+{
+    Stack *stack = &incall->stack;
+    for (;;) {
+        uint32_t asked = atomic_load_explicit(&stack->cap->attention, memory_order_relaxed);
+        if (!(asked & ATTENTION_STOP)) return stack->cap;
+        if (!yieldCapability(stack)) return dropInCall(incall, hooks);
+    }
+}
+
+Capability *rts_lock(void)
+{
+    Capability *dead;
+    InCall *incall = newBoundTask(&dead, true);
+    if (CAPSTAN_UNLIKELY(incall == NULL)) return dead;
+    Capability *cap = waitForCapability(incall->task);
+    if (CAPSTAN_UNLIKELY(cap == NULL)) {
+        endInCall(incall->task, incall);
+        return refuseClosed(true);
+    }
+    beginInCall(incall, cap);
+    return CAPSTAN_LIKELY(incall->stack.poll == 0) ? cap : makeWay(incall, true);
+}
+
+RtsStatus rts_tryLock(Capability **out)
+{
+    Capability *cap = NULL;
+    InCall *incall = newBoundTask(&cap, false);
+    if (incall != NULL) {
+        cap = find_capability_for_task(incall->task);
+        if (cap != NULL) {
+            beginInCall(incall, cap);
+        } else {
+            endInCall(incall->task, incall);
+            if (numCapabilities != 0) {
+                *out = &deadBusy;
+                return RTS_BUSY;
+            }
+            cap = refuseClosed(false);
+        }
+    }
+    *out = cap;
+    return cap->dead;
+}
+
+/* ---- Out ---- */
+
+__attribute__((noinline)) static void refuseUnlock(Task *task, Capability *cap)
+{
+    if (cap->dead != RTS_OK) return;
+    if (task != NULL && task->cap == cap)
+        reportError(RTS_INSIDE_INCALL, "rts_unlock: managed code of this in-call is running");
+    else
+        reportError(RTS_NOT_HOLDER, "rts_unlock: %s", rts_statusText(RTS_NOT_HOLDER));
+}
+
+/* What few Tasks need after an in-call. */
+__attribute__((noinline)) static void afterUnlock(Task *task)
+{
+    unsigned n = numCapabilities;
+    if (task->flags & TASK_PREFERS && n != 0) task->last = &capabilities[task->preferred % n];
+    if (task->flags & TASK_TEMPORARY && task->incall == NULL) freeMyTask();
+}
+
+void rts_unlock(Capability *cap)
+{
+    Task *task = myTask;
+    if (CAPSTAN_UNLIKELY(task == NULL || task->cap != cap || task->incall->stack.trap != NULL)) {
+        refuseUnlock(task, cap);
+        return;
+    }
+    capabilityInvariants(cap);
+    InCall *incall = task->incall;
+    incall->stack.roots = NULL;
+    task->incall = incall->prev;
+    endInCall(task, incall);
+    task->cap = NULL;
+    if (CAPSTAN_UNLIKELY(cap->nursery.refused)) cap->nursery.refused = cap->nursery.overflowed = false;
+    releaseCapability(cap);
+    if (CAPSTAN_UNLIKELY(task->flags != 0)) afterUnlock(task);
+}
+
+/* ---- Evaluation ---- */
+
+/* The in-call of the calling thread, if it holds cap and is not evaluating; otherwise says so. */
+static inline InCall *checkHolder(Capability *cap, const char *what)
+{
+    Task *task = myTask;
+    if (CAPSTAN_LIKELY(task != NULL && task->cap == cap)) {
+        if (CAPSTAN_LIKELY(task->incall->stack.trap == NULL)) return task->incall;
+        reportError(RTS_INSIDE_INCALL, "%s inside an unsafe call: managed code of this in-call is running", what);
+    } else if (cap->dead == RTS_OK) {
+        reportError(RTS_NOT_HOLDER, "%s: %s", what, rts_statusText(RTS_NOT_HOLDER));
+    }
+    return NULL;
+}
+
+/* How threads begin: what createThread's relatives put on the stack. */
+static HaskellObj runGenThread(Stack *stack, void *arg)
+{
+    rts_poll(stack);
+    return rts_force(stack, stack->tso->closure);
+}
+
+static HaskellObj runIOThread(Stack *stack, void *arg)
+{
+    rts_poll(stack);
+    return rts_runIO(stack, stack->tso->closure);
+}
+
+static HaskellObj runStrictIOThread(Stack *stack, void *arg)
+{
+    rts_poll(stack);
+    return rts_force(stack, rts_runIO(stack, stack->tso->closure));
+}
+
+/* An uncaught exception, or the end of the runtime. */
+__attribute__((noinline)) static void endRaised(InCall *incall, HaskellObj exception)
+{
+    incall->exception = exception;
+    incall->status = exception == CAPSTAN_SHUTDOWN ? Interrupted
+                     : exception == &capstan_HeapOverflow_closure ? HeapExhausted
+                     : Killed;
+    if (incall->status == HeapExhausted) incall->stack.cap->nursery.refused = false;
+    if (incall->stack.cap->dead == RTS_OK) return;
+    /* It came back without a capability: the in-call is over. */
+    unlinkInCall(incall->task, incall);
+    incall->stack.roots = NULL;
+    incall->stack.trap = NULL;
+    incall->suspended = false;
+    incall->exception = CAPSTAN_POISON;
+    endInCall(incall->task, incall);
+}
+
+/* Run a bound thread on the caller's own stack. */
+static void createBoundThread(Capability **cap, HaskellObj closure, ArchBody *body, HaskellObj *ret, uint32_t mask)
+{
+    InCall *incall = checkHolder(*cap, "evaluation");
+    HaskellObj value = CAPSTAN_POISON;
+    if (CAPSTAN_LIKELY(incall != NULL)) {
+        Stack *stack = &incall->stack;
+        adoptStack(incall->task, stack, archStackPointer());
+        stack->mask = mask;
+        incall->tso.closure = closure;
+        CatchResult result = archEnter(stack, body, NULL);
+        *cap = stack->cap;
+        if (CAPSTAN_LIKELY(!result.raised)) {
+            incall->status = Success;
+            value = result.value;
+        } else {
+            endRaised(incall, result.value);
+        }
+    }
+    if (ret != NULL) *ret = value;
+}
+
+void rts_eval(Capability **cap, HaskellObj p, HaskellObj *ret) { createBoundThread(cap, p, runGenThread, ret, 0); }
+void rts_eval_(Capability **cap, HaskellObj p, unsigned stack_size, HaskellObj *ret) { rts_eval(cap, p, ret); }
+void rts_evalIO(Capability **cap, HaskellObj p, HaskellObj *ret) { createBoundThread(cap, p, runStrictIOThread, ret, 0); }
+void rts_inCall(Capability **cap, HaskellObj p, HaskellObj *ret) { rts_evalIO(cap, p, ret); }
+void rts_evalLazyIO(Capability **cap, HaskellObj p, HaskellObj *ret) { createBoundThread(cap, p, runIOThread, ret, 0); }
+void rts_evalLazyIO_(Capability **cap, HaskellObj p, unsigned stack_size, HaskellObj *ret) { rts_evalLazyIO(cap, p, ret); }
+
+void rts_evalStableIO(Capability **cap, HsStablePtr s, HsStablePtr *ret)
+{
+    HaskellObj value;
+    if (ret != NULL) *ret = NULL;
+    createBoundThread(cap, (HaskellObj)deRefStablePtr(s), runStrictIOThread, &value, MASKED_INTERRUPTIBLE);
+    if (ret != NULL && rts_getSchedStatus(*cap) == Success) *ret = getStablePtr((StgPtr)value);
+}
+void rts_evalStableIOMain(Capability **cap, HsStablePtr s, HsStablePtr *ret) { rts_evalStableIO(cap, s, ret); }
+
+/* runIO, runNonIO: what stubs wrap around the closure they evaluate. */
+static HaskellObj runIO_entry(Stack *stack, HaskellObj self, HaskellObj io, HaskellObj world)
+{
+    return rts_callN(stack, io, 1, &world);
+}
+static HaskellObj runNonIO_entry(Stack *stack, HaskellObj self, HaskellObj value, HaskellObj world)
+{
+    return rts_force(stack, value);
+}
+static const StgInfoTable runIO_info = { CLOSURE_FUN, INFO_STATIC, 2, 0, 0, 0, (StgFunPtr)runIO_entry, "runIO", NULL };
+static const StgInfoTable runNonIO_info = { CLOSURE_FUN, INFO_STATIC, 2, 0, 0, 0, (StgFunPtr)runNonIO_entry, "runNonIO",
+                                            NULL };
+StgWord base_GHCziTopHandler_runIO_closure[] = { (StgWord)&runIO_info };
+StgWord base_GHCziTopHandler_runNonIO_closure[] = { (StgWord)&runNonIO_info };
+
+void rts_pollSlow(Capability **cap)
+{
+    InCall *incall = checkHolder(*cap, "rts_pollCap");
+    if (incall == NULL) return;
+    if (!serviceRequests(&incall->stack) && incall->stack.cap->dead != RTS_OK) dropInCall(incall, false);
+    *cap = incall->stack.cap;
+}
+
+/* ---- Statuses ---- */
+
+SchedulerStatus rts_getSchedStatus(Capability *cap)
+{
+    if (cap->dead != RTS_OK) return cap->deadStatus;
+    InCall *incall = checkHolder(cap, "rts_getSchedStatus");
+    if (incall == NULL) return Refused;
+    return cap->nursery.refused ? HeapExhausted : incall->status;
+}
+
+bool rts_isDead(Capability *cap) { return cap->dead != RTS_OK; }
+RtsStatus rts_getRefusal(Capability *cap) { return cap->dead; }
+
+HaskellObj rts_getException(Capability *cap)
+{
+    InCall *incall = cap->dead == RTS_OK ? checkHolder(cap, "rts_getException") : NULL;
+    return incall == NULL || incall->status == Success ? CAPSTAN_POISON : incall->exception;
+}
+
+size_t rts_showException(Capability *cap, HaskellObj exception, char *buf, size_t size)
+{
+    return showException(exception, buf, size);
+}
+
+static const char *statusWord(SchedulerStatus status)
+{
+    static const char *const words[] = { "nothing was evaluated", "success", "uncaught exception", "interrupted",
+                                         "heap exhausted", "refused" };
+    return status <= Refused ? words[status] : "?";
+}
+
+static void describe(Capability *cap, SchedulerStatus status, char *text, size_t size)
+{
+    if (cap->dead != RTS_OK) snprintf(text, size, "%s", rts_statusText(cap->dead));
+    else if (status == Killed) showException(rts_getException(cap), text, size);
+    else snprintf(text, size, "%s", statusWord(status));
+}
+
+/* As GHC does it: a message, then the end of the process, or of the thread. */
+static void defaultStatusHook(const char *site, Capability *cap, SchedulerStatus status, const char *text)
+{
+    fprintf(stderr, "%s: %s: %s\n", site, statusWord(status), text);
+    if (status != Interrupted) exit(EXIT_FAILURE);
+    rts_unlock(cap);
+    pthread_exit(NULL);
+}
+
+__attribute__((noinline)) static void checkSlow(const char *site, Capability *cap)
+{
+    SchedulerStatus status = rts_getSchedStatus(cap);
+    if (status == Success) return;
+    char text[512];
+    describe(cap, status, text, sizeof text);
+    if (hostConfig.statusHook) hostConfig.statusHook(hostConfig.statusCtx, site, cap, status, text);
+    else defaultStatusHook(site, cap, status, text);
+}
+
+void rts_checkSchedStatus(char *site, Capability *cap)
+{
+    Stack *stack = regsOf(cap)->stack;
+    if (CAPSTAN_LIKELY(stack != NULL && incallOfStack(stack)->status == Success && !cap->nursery.refused)) return;
+    checkSlow(site, cap);
+}
+
+/* ---- Threads ---- */
+
+void rts_setInCallCapability(int n, int affinity)
+{
+    Task *task = newTask();
+    if (task == NULL) {
+        reportError(RTS_NO_MEMORY, "rts_setInCallCapability: %s", rts_statusText(RTS_NO_MEMORY));
+        return;
+    }
+    if (n < 0) {
+        task->flags &= ~(uint32_t)TASK_PREFERS;
+        return;
+    }
+    task->preferred = (unsigned)n;
+    task->flags |= TASK_PREFERS;
+    unsigned all = numCapabilities;
+    if (all == 0) return;
+    task->last = &capabilities[task->preferred % all];
+    task->node = task->last->node;
+    if (affinity && !topologyBindThread(task->preferred % all))
+        logLine(RTS_LOG_WARNING, "the thread could not be bound to the processors of capability %u", task->preferred % all);
+}
+
+unsigned getNumCapabilities(void) { return numCapabilities; }
+
+void rts_setStackBounds(void *lo, void *hi)
+{
+    Task *task = newTask();
+    if (task == NULL || (uintptr_t)hi - (uintptr_t)lo < 2 * STACK_HEADROOM || hi < lo) {
+        reportError(task == NULL ? RTS_NO_MEMORY : RTS_BAD_ARGUMENT, "rts_setStackBounds: a stack has at least %lu bytes",
+                    (unsigned long)(2 * STACK_HEADROOM));
+        return;
+    }
+    task->lo = (uintptr_t)lo;
+    task->hi = (uintptr_t)hi;
+}
+
+void hs_thread_done(void)
+{
+    Task *task = myTask;
+    if (task == NULL) return;
+    if (task->incall != NULL) reportError(RTS_INSIDE_INCALL, "hs_thread_done: %s", rts_statusText(RTS_INSIDE_INCALL));
+    else freeMyTask();
+}
+
+void abandonTask(Task *task)
+{
+    while (task->incall != NULL) killInCall(task->incall);
+}
+
+void hs_perform_gc(void)
+{
+    Task *task = myTask;
+    if (task != NULL && task->cap != NULL)
+        reportError(RTS_HOLDS_CAPABILITY, "hs_perform_gc: %s", rts_statusText(RTS_HOLDS_CAPABILITY));
+    else if (task != NULL && task->finalizing)
+        reportError(RTS_IN_FINALIZER, "hs_perform_gc: %s", rts_statusText(RTS_IN_FINALIZER));
+    else if (numCapabilities == 0 || !performCollection())
+        reportError(RTS_NOT_STARTED, "hs_perform_gc: %s", rts_statusText(RTS_NOT_STARTED));
+}
+
+void hs_perform_major_gc(void) { hs_perform_gc(); }
+
+/* ---- Stable pointers ---- */
+
+StgStablePtr getStablePtr(StgPtr p)
+{
+    if ((HaskellObj)p == CAPSTAN_POISON || p == NULL) return NULL;
+    Task *task = myTask;
+    if (task == NULL || task->cap == NULL) {
+        reportError(RTS_NOT_HOLDER, "getStablePtr: the thread holds no capability");
+        return NULL;
+    }
+    return newStablePtr((HaskellObj)p);
+}
+
+StgPtr deRefStablePtr(StgStablePtr sp)
+{
+    HaskellObj obj = readStablePtr(sp);
+#ifdef CAPSTAN_DEBUG
+    if (obj == CAPSTAN_POISON) reportError(RTS_BAD_STABLE_PTR, "deRefStablePtr(%p): %s", sp, rts_statusText(RTS_BAD_STABLE_PTR));
+#endif
+    return (StgPtr)obj;
+}
+
+void freeStablePtr(StgStablePtr sp)
+{
+    if (sp == NULL || dropStablePtr(sp)) return;
+#ifdef CAPSTAN_DEBUG
+    reportError(RTS_BAD_STABLE_PTR, "freeStablePtr(%p): %s", sp, rts_statusText(RTS_BAD_STABLE_PTR));
+#endif
+}
+
+void hs_free_stable_ptr(HsStablePtr sp) { freeStablePtr(sp); }

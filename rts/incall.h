@@ -1,0 +1,10 @@
+/* incall.h: the doors from C into managed code. */
+#ifndef INCALL_H
+#define INCALL_H
+
+#include "schedule.h"
+
+/* End the in-calls of a thread that goes away with some in progress. */
+void abandonTask(Task *task);
+
+#endif

@@ -1,0 +1,159 @@
+#include "options.h"
+
+#include "capability.h"
+#include "os/topology.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum Form { COUNT, SIZE, FLAG };
+
+/* Every option: its name, the field, what may follow, for the message. */
+static const struct {
+    const char *name;
+    enum Form form;
+    size_t field;
+    const char *expected;
+} optionTable[] = {
+    { "-N", COUNT, offsetof(RtsConfig, capabilities), "-N or -N<number of capabilities, 1 to 1024>" },
+    { "-A", SIZE, offsetof(RtsConfig, nursery_bytes), "-A<size>, as -A1m; 64k at least" },
+    { "-M", SIZE, offsetof(RtsConfig, heap_limit_bytes), "-M<size>, as -M512m" },
+    { "--quantum=", COUNT, offsetof(RtsConfig, quantum_us), "--quantum=<microseconds>" },
+    { "--foreign-stack=", SIZE, offsetof(RtsConfig, foreign_stack_bytes), "--foreign-stack=<size>" },
+    { "--debug-numa=", COUNT, offsetof(RtsConfig, debug_numa_nodes), "--debug-numa=<number of nodes>" },
+    { "--verify-heap", FLAG, offsetof(RtsConfig, verify_heap), "--verify-heap" },
+    { "--poison", FLAG, offsetof(RtsConfig, poison_from_space), "--poison" },
+    { "--no-membarrier", FLAG, offsetof(RtsConfig, no_membarrier), "--no-membarrier" },
+};
+#define OPTIONS (sizeof optionTable / sizeof *optionTable)
+
+static RtsStatus complain(char *message, size_t size, const char *option, const char *expected)
+{
+    if (message != NULL && size > 0)
+        snprintf(message, size, "option '%s': expected %s", option, expected);
+    return RTS_BAD_OPTION;
+}
+
+/* A number of at least one digit, with a suffix k, m, g or t for sizes. */
+static bool parseNumber(const char *s, bool isSize, size_t *out)
+{
+    char *end;
+    if (!isdigit((unsigned char)*s)) return false;
+    errno = 0;
+    unsigned long long n = strtoull(s, &end, 10);
+    if (errno != 0) return false;
+    unsigned shift = 0;
+    if (isSize && *end != 0) {
+        const char *suffix = strchr("kmgt", tolower((unsigned char)*end));
+        if (suffix == NULL) return false;
+        shift = 10 * (unsigned)(suffix - "kmgt" + 1);
+        end++;
+    }
+    if (*end != 0 || n > (SIZE_MAX >> 1) >> shift) return false;
+    *out = (size_t)n << shift;
+    return true;
+}
+
+static bool setField(RtsConfig *config, size_t i, const char *rest)
+{
+    void *field = (char *)config + optionTable[i].field;
+    size_t n = 0;
+    switch (optionTable[i].form) {
+    case FLAG:
+        if (*rest != 0) return false;
+        *(bool *)field = true;
+        return true;
+    case SIZE:
+        if (!parseNumber(rest, true, &n) || n == 0) return false;
+        *(size_t *)field = n;
+        return true;
+    case COUNT:
+        if (i == 0 && *rest == 0) {
+            *(unsigned *)field = 0; /* -N alone: as many as there are processors */
+            return true;
+        }
+        if (!parseNumber(rest, false, &n) || n == 0 || n > 100000000) return false;
+        *(unsigned *)field = (unsigned)n;
+        return true;
+    }
+    return false;
+}
+
+RtsStatus applyOption(RtsConfig *config, const char *option, char *message, size_t size)
+{
+    for (size_t i = 0; i < OPTIONS; i++) {
+        size_t length = strlen(optionTable[i].name);
+        if (strncmp(option, optionTable[i].name, length) != 0) continue;
+        if (setField(config, i, option + length)) return RTS_OK;
+        return complain(message, size, option, optionTable[i].expected);
+    }
+    char known[400] = "one of";
+    for (size_t i = 0, n = strlen(known); i < OPTIONS; i++)
+        n += (size_t)snprintf(known + n, sizeof known - n, " %s", optionTable[i].name);
+    return complain(message, size, option, known);
+}
+
+RtsStatus applyOptions(RtsConfig *config, const char *options, char *message, size_t size)
+{
+    char one[128];
+    while (options != NULL && *options != 0) {
+        while (*options == ' ') options++;
+        size_t length = strcspn(options, " ");
+        if (length == 0) break;
+        if (length >= sizeof one) return complain(message, size, "(very long)", "something shorter");
+        memcpy(one, options, length);
+        one[length] = 0;
+        RtsStatus status = applyOption(config, one, message, size);
+        if (status != RTS_OK) return status;
+        options += length;
+    }
+    return RTS_OK;
+}
+
+RtsStatus applyArgs(RtsConfig *config, int *argc, char **argv[], char *message, size_t size)
+{
+    if (argc == NULL || argv == NULL || *argv == NULL) return RTS_OK;
+    RtsStatus status = RTS_OK;
+    char **args = *argv;
+    int kept = 0;
+    bool ours = false, over = false;
+    for (int i = 0; i < *argc; i++) {
+        if (!over && i > 0) {
+            if (strcmp(args[i], "--") == 0 && !ours) over = true;
+            else if (strcmp(args[i], "--RTS") == 0) { over = true; continue; }
+            else if (strcmp(args[i], "+RTS") == 0) { ours = true; continue; }
+            else if (strcmp(args[i], "-RTS") == 0 && ours) { ours = false; continue; }
+            else if (ours) {
+                if (status == RTS_OK) status = applyOption(config, args[i], message, size);
+                continue;
+            }
+        }
+        args[kept++] = args[i];
+    }
+    if (kept < *argc) args[kept] = NULL;
+    *argc = kept;
+    return status;
+}
+
+static RtsStatus wrong(char *message, size_t size, const char *what)
+{
+    if (message != NULL && size > 0) snprintf(message, size, "%s", what);
+    return RTS_BAD_OPTION;
+}
+
+RtsStatus checkConfig(const RtsConfig *c, char *message, size_t size)
+{
+    if (c->capabilities > MAX_CAPABILITIES) return wrong(message, size, "capabilities (-N): expected 1 to 1024");
+    if (c->nursery_bytes < 4 * BLOCK_BYTES || c->nursery_bytes > (size_t)1 << 36)
+        return wrong(message, size, "nursery_bytes (-A): expected 64 KiB to 64 GiB");
+    if (c->heap_limit_bytes != 0 &&
+        (c->heap_limit_bytes < 4u << 20 || c->heap_limit_bytes < 4 * c->nursery_bytes))
+        return wrong(message, size, "heap_limit_bytes (-M): expected 0 (none), or 4 MiB and four nurseries (-A) at least");
+    if (c->debug_numa_nodes > TOPOLOGY_NODES_PRETENDED_MAX)
+        return wrong(message, size, "debug_numa_nodes (--debug-numa): expected fewer nodes");
+    if (c->quantum_us > 10000000) return wrong(message, size, "quantum_us (--quantum): expected at most ten seconds");
+    return RTS_OK;
+}

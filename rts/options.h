@@ -1,0 +1,16 @@
+/* options.h: settings from option strings. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include "rts/Config.h"
+
+/* Apply one option ("-N2", "--verify-heap") to the configuration.  On RTS_BAD_OPTION message says which, and what was expected. */
+RtsStatus applyOption(RtsConfig *config, const char *option, char *message, size_t size);
+/* Apply options separated by blanks. */
+RtsStatus applyOptions(RtsConfig *config, const char *options, char *message, size_t size);
+/* Apply what stands between +RTS and -RTS (or --RTS, or the end) in argv and take it out. */
+RtsStatus applyArgs(RtsConfig *config, int *argc, char **argv[], char *message, size_t size);
+/* Are the settings possible, together? */
+RtsStatus checkConfig(const RtsConfig *config, char *message, size_t size);
+
+#endif

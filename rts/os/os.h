@@ -1,0 +1,117 @@
+/* os.h: what the runtime asks of the operating system, in words that fit any of them.
+ *
+ * This header, memory.h and topology.h are the whole contract. Nothing above this directory includes a system header to map
+ * memory, to sleep, or to count processors, and nothing in this directory knows a capability, a thread of ours or the heap.
+ *
+ * Holds for every function here unless it says otherwise:
+ *   Context: any thread, with or without a capability; not a signal handler.
+ *   Errors:  told by the result. errno is left as it was, nothing is printed, and no call is a cancellation point, so that none
+ *            of these shows in the host's thread.
+ */
+#ifndef RTS_OS_OS_H
+#define RTS_OS_OS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---------------------------------------------------------------- address space
+ *
+ *              osReserve             osCommit
+ *     nothing ----------> reserved ------------> committed
+ *        ^                 |    ^                    |
+ *        +-----------------+    +--------------------+
+ *             osRelease               osDecommit
+ *
+ * Reserved: addresses are ours, touching them is a fault, no memory is charged. Committed: readable and writable, zero until
+ * written, charged when touched (or at once, where the system promises only what it has). Sizes and addresses are multiples of
+ * the page size, except that osReserve rounds its size up.
+ */
+
+/* The size of the smallest piece that can be committed. */
+size_t osPageSize(void);
+
+/* Reserves `bytes` of address space at a multiple of `align`, a power of two (anything up to a page means a page).
+ * Errors: NULL when refused, when bytes is 0, or when align is not a power of two. */
+void *osReserve(size_t bytes, size_t align);
+
+/* Makes a reserved range readable and writable; pages already committed keep their contents.
+ * Errors: false when refused (memory, number of mappings, fault injection); then part of the range may be accessible. */
+bool osCommit(void *p, size_t bytes);
+
+/* Drops the contents of a range, gives its memory back and makes it inaccessible; it stays reserved. A later osCommit finds
+ * zeroes. Errors: none; where the system has no mappings left the range stays accessible, but is empty all the same. */
+void osDecommit(void *p, size_t bytes);
+
+/* Gives up the addresses themselves: a whole reservation or part of one. */
+void osRelease(void *p, size_t bytes);
+
+/* ---------------------------------------------------------------- sleeping and waking
+ *
+ * A word of this process on which threads sleep. The system compares and falls asleep in one step, so that a wake between the
+ * caller's look at the word and its sleep is not lost. Both give no memory ordering: the accesses to *word have to.
+ */
+
+/* Sleeps while *word == expected, at most timeout_ns (negative: for ever). May return early for no reason: look again.
+ * Blocks: yes; the caller holds no capability. */
+void osFutexWait(_Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns);
+
+/* Wakes at most `count` of the threads asleep on the word. */
+void osFutexWake(_Atomic uint32_t *word, int count);
+
+/* ---------------------------------------------------------------- the one-sided memory barrier
+ *
+ * One side of a store-buffering pair (store mine; load yours) runs often and has a compiler barrier only; the other calls
+ * osMembarrier between its store and its load. When that returns, every thread of the process has passed a full barrier, so that
+ * one of the two sees the other's store. Where osMembarrierInit said false the barrier is only the caller's own, and the
+ * frequent side needs an atomic_thread_fence(memory_order_seq_cst) of its own.
+ */
+
+/* Set before osMembarrierInit: behave as if the system refused (tests, and an option). */
+extern bool osMembarrierForceRefused;
+
+/* Registers the process; may be called again, also in a forked child. False: refused, see above.
+ * A filter of system calls that the host installs later must let membarrier pass. */
+bool osMembarrierInit(void);
+
+/* The rare side's barrier. */
+void osMembarrier(void);
+
+/* ---------------------------------------------------------------- time, threads, processors */
+
+/* Nanoseconds of a clock that never goes back, from an arbitrary start. */
+uint64_t osMonotonicNanos(void);
+
+/* Sleeps for at least ns nanoseconds, also if signals arrive. Blocks: yes. */
+void osSleepNanos(uint64_t ns);
+
+/* Lets another runnable thread have this processor. */
+void osYieldThread(void);
+
+/* The number under which tools show the calling thread. Changes in a forked child. */
+uint64_t osThreadId(void);
+
+/* The calling thread's stack as the system made it: lo is its lowest usable address, hi one past the highest. A stack that the
+ * host switched to by itself is not seen: the caller compares with its stack pointer. The first call in a thread costs
+ * microseconds (tens in the main thread), later ones nanoseconds.
+ * The main thread's stack grows: lo is as far as RLIMIT_STACK and the mapping below allow now, at most 1 GiB under an
+ * unlimited stack; a raised limit is noticed when the caller's stack pointer lies outside what was known.
+ * Errors: false when the system cannot say; lo and hi are then untouched. */
+bool osThreadStackBounds(uintptr_t *lo, uintptr_t *hi);
+
+/* How many threads can run at once: processors that the calling thread may use, or fewer if a cgroup's CPU quota (rounded up)
+ * says so. Read anew in each call (a tenth of a millisecond), never 0. */
+unsigned osAvailableProcessors(void);
+
+/* The processor under the caller's feet; old news when it returns. 0 when unknown. */
+unsigned osCurrentCpu(void);
+
+/* Memory of the process in RAM, now and at most so far; 0 when unknown. */
+size_t osResidentBytes(void);
+size_t osPeakResidentBytes(void);
+
+/* 64 bits to seed a generator with: different in each call and each process; not for secrets. */
+uint64_t osRandomSeed(void);
+
+#endif

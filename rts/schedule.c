@@ -1,0 +1,279 @@
+#include "schedule.h"
+
+#include "arch.h"
+#include "exception.h"
+
+#include <errno.h>
+
+CollectionTotals totals;
+
+/* ---- Yielding ---- */
+
+/* The capability is gone for good: the runtime ended while this in-call waited for one. */
+static void loseCapability(Stack *stack)
+{
+    stack->cap = &deadInterrupted;
+    incallOfStack(stack)->task->cap = NULL;
+}
+
+bool yieldCapability(Stack *stack)
+{
+    Task *task = incallOfStack(stack)->task;
+    Capability *cap = stack->cap;
+    /* What the nursery owes this thread goes with the thread. */
+    bool overflowed = cap->nursery.overflowed, refused = cap->nursery.refused;
+    cap->nursery.overflowed = cap->nursery.refused = false;
+    task->cap = NULL;
+    releaseCapability(cap);
+    cap = waitForCapability(task);
+    if (cap == NULL) {
+        loseCapability(stack);
+        return false;
+    }
+    task->cap = task->last = cap;
+    cap->nursery.overflowed |= overflowed;
+    cap->nursery.refused |= refused;
+    setRunningStack(cap, stack);
+    return true;
+}
+
+/* ---- Collecting ---- */
+
+static void noteCollection(RtsCollection *c)
+{
+    totals.collections++;
+    totals.pause_ns += c->pause_ns;
+    if (c->pause_ns > totals.max_pause_ns) totals.max_pause_ns = c->pause_ns;
+    totals.allocated_bytes += c->allocated_bytes;
+    totals.live_bytes = c->live_bytes;
+    totals.heap_bytes = c->heap_bytes;
+}
+
+/* The world is stopped.  Returns whether the heap had the memory to begin. */
+static bool collectStopped(uint64_t began, RtsCollection *c)
+{
+    Nursery *nurseries[MAX_CAPABILITIES];
+    unsigned n = numCapabilities;
+    for (unsigned i = 0; i < n; i++) nurseries[i] = &capabilities[i].nursery;
+    *c = (RtsCollection){ .number = totals.collections + 1, .stop_ns = lastStopNanos() };
+    bool ok = collectHeap(nurseries, n, c);
+    c->pause_ns = osMonotonicNanos() - began;
+    if (ok) noteCollection(c);
+    return ok;
+}
+
+/* After the world goes on: what the host hears of a collection. */
+static void afterCollection(Task *task, const RtsCollection *c)
+{
+    task->finalizing = true;
+    if (hostConfig.gcDoneHook) hostConfig.gcDoneHook(hostConfig.gcDoneCtx, c);
+    if (haveExternalReleases()) runExternalReleases(false);
+    task->finalizing = false;
+}
+
+/* A collection is due on this stack's capability. */
+static bool collectNow(Stack *stack)
+{
+    RtsCollection c;
+    uint64_t began = osMonotonicNanos();
+    if (!stopWorld(stack->cap, 0)) return yieldCapability(stack);
+    bool ok = collectStopped(began, &c);
+    restartWorld(stack->cap);
+    if (ok) afterCollection(incallOfStack(stack)->task, &c);
+    return true;
+}
+
+bool performCollection(void)
+{
+    RtsCollection c;
+    Task *task = newTask();
+    if (task == NULL) return false;
+    uint64_t began = osMonotonicNanos();
+    while (!stopWorld(NULL, 0)) waitForStopper();
+    if (numCapabilities == 0) {
+        leaveStopped();
+        return false;
+    }
+    bool ok = collectStopped(began, &c);
+    restartWorld(NULL);
+    if (ok) afterCollection(task, &c);
+    return true;
+}
+
+/* ---- Safepoints ---- */
+
+static uint32_t takeRequests(Stack *stack)
+{
+    __atomic_store_n(&stack->poll, 0, __ATOMIC_RELAXED);
+    /* Pairs with requestPoll, which stores poll after its membarrier: either it comes back, or attention is seen now. */
+    atomic_signal_fence(memory_order_seq_cst);
+    if (stack->cap->attention & ATTENTION_SLOW) atomic_thread_fence(memory_order_seq_cst);
+    return atomic_load_explicit(&stack->cap->attention, memory_order_relaxed);
+}
+
+bool serviceRequests(Stack *stack)
+{
+    for (uint32_t asked; (asked = takeRequests(stack)) & ATTENTION_POLL;) {
+        bool ok = true;
+        if (asked & ATTENTION_SHUTDOWN) return false;
+        if (asked & (ATTENTION_STOP | ATTENTION_HANDOVER)) ok = yieldCapability(stack);
+        else if (asked & ATTENTION_COLLECT) ok = collectNow(stack);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+#ifdef CAPSTAN_TORTURE
+/* Collect at every safepoint that comes so often, and change the capability at every one. */
+static bool torture(Stack *stack)
+{
+    static _Atomic unsigned turn;
+    if (turn++ % 4 == 0) atomic_fetch_or(&stack->cap->attention, ATTENTION_COLLECT);
+    Task *task = incallOfStack(stack)->task;
+    unsigned n = numCapabilities;
+    if (n > 1) task->last = &capabilities[(stack->cap->no + 1) % n];
+    bool ok = serviceRequests(stack);
+    if (ok && n > 1) {
+        task->last = &capabilities[(stack->cap->no + 1) % n];
+        ok = yieldCapability(stack);
+    }
+    return ok;
+}
+#endif
+
+/* HeapOverflow, if memory ran out and the collection did not help, or poison has gone out. */
+static void deliverHeapOverflow(Stack *stack)
+{
+    Nursery *nursery = &stack->cap->nursery;
+    bool due = nursery->refused || isHeapOverLimit();
+    nursery->overflowed = nursery->refused = false;
+    if (due) rts_raise(stack, &capstan_HeapOverflow_closure);
+}
+
+void safepoint(Stack *stack)
+{
+#ifdef CAPSTAN_TORTURE
+    bool ok = torture(stack) && serviceRequests(stack);
+    __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+#else
+    bool ok = serviceRequests(stack);
+#endif
+    if (!ok) raiseToBase(stack, CAPSTAN_SHUTDOWN);
+    if (stack->cap->nursery.overflowed || stack->cap->nursery.refused) deliverHeapOverflow(stack);
+}
+
+void rts_pollStackSlow(Stack *stack) { safepoint(stack); }
+
+/* ---- Safe calls ---- */
+
+void suspendThread(Stack *stack)
+{
+    InCall *incall = incallOfStack(stack);
+    Capability *cap = stack->cap;
+    incall->epoch = currentEpoch;
+    incall->suspended = true;
+    incall->task->cap = NULL;
+    incall->task->last = cap;
+    releaseCapability(cap);
+}
+
+/* The in-call cannot go on: leave it without touching the heap. */
+static _Noreturn void abandonSuspended(Stack *stack, Capability *dead)
+{
+    stack->cap = dead;
+    raiseToBase(stack, CAPSTAN_SHUTDOWN);
+}
+
+/* A capability for a suspended in-call, unless its runtime has ended. */
+static Capability *takeForSuspended(InCall *incall)
+{
+    Capability *cap = waitForCapability(incall->task);
+    if (cap != NULL && incall->epoch != currentEpoch) {
+        releaseCapability(cap);
+        cap = NULL;
+    }
+    return cap;
+}
+
+/* Another in-call of this thread began later and has not ended: the host switched stacks under us. */
+static _Noreturn void leaveOutOfOrder(Stack *stack)
+{
+    InCall *incall = incallOfStack(stack);
+    Task *task = incall->task;
+    reportError(RTS_OUT_OF_ORDER, "a safe call returned while a later in-call of its thread was still in progress");
+    if (task->cap == NULL && incall->epoch == currentEpoch) {
+        Capability *cap = takeForSuspended(incall);
+        if (cap != NULL) {
+            rearmThunks(stack);
+            releaseCapability(cap);
+        }
+    } else if (task->cap != NULL) {
+        rearmThunks(stack);
+    }
+    abandonSuspended(stack, &deadOutOfOrder);
+}
+
+void resumeThread(Stack *stack)
+{
+    InCall *incall = incallOfStack(stack);
+    Task *task = incall->task;
+    if (task->incall != incall) leaveOutOfOrder(stack);
+    Capability *cap = takeForSuspended(incall);
+    if (cap == NULL) abandonSuspended(stack, &deadInterrupted);
+    task->cap = task->last = cap;
+    incall->suspended = false;
+    setRunningStack(cap, stack);
+    rts_poll(stack);
+}
+
+void *rts_safeCall(Stack *stack, void *(*fn)(void *arg), void *arg)
+{
+    rts_poll(stack);
+    suspendThread(stack);
+    void *result = fn(arg);
+    int e = errno;
+    resumeThread(stack);
+    errno = e;
+    return result;
+}
+
+/* ---- Ends that are none of ours ---- */
+
+void killInCall(InCall *incall)
+{
+    Task *task = incall->task;
+    Stack *stack = &incall->stack;
+    Capability *cap = task->cap;
+    if (cap == NULL) cap = takeForSuspended(incall);
+    if (cap != NULL) rearmThunks(stack);
+    unlinkInCall(task, incall);
+    stack->trap = NULL;
+    stack->roots = NULL;
+    incall->suspended = false;
+    endInCall(task, incall);
+    task->cap = NULL;
+    if (cap != NULL) releaseCapability(cap);
+}
+
+void leaveSideways(void *catchFrame)
+{
+    /* NULL: an unwinder that cannot say which frame.  Base frames are left from the innermost on. */
+    Task *task = getMyTask();
+    if (catchFrame != NULL) killInCall(incallOfStack(((CatchFrame *)catchFrame)->stack));
+    else if (task != NULL && task->incall != NULL) killInCall(task->incall);
+}
+
+/* ---- Roots ---- */
+
+static void scanTask(Task *task, void *visit)
+{
+    RootVisitor *visitor = visit;
+    for (InCall *i = task->incall; i != NULL; i = i->prev) {
+        if (i->suspended && i->epoch != currentEpoch) continue;
+        (*visitor)(&i->exception);
+        (*visitor)(&i->tso.closure);
+        scanStack(&i->stack, *visitor);
+    }
+}
+
+void scanTasks(RootVisitor visit) { eachTask(scanTask, &visit); }

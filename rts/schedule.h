@@ -1,0 +1,43 @@
+/* schedule.h: what happens at safepoints, and around safe calls. */
+#ifndef SCHEDULE_H
+#define SCHEDULE_H
+
+#include "capability.h"
+#include "stack.h"
+#include "stop.h"
+
+/* Do what is asked of this stack's capability: stop, collect, hand over.  May come back with another capability.
+ * false: the runtime ends, or ended meanwhile; then stack->cap is &deadInterrupted if the capability is gone. */
+bool serviceRequests(Stack *stack);
+
+/* The same in managed code: raises what is due.  Nothing of the heap may be held outside the roots. */
+void safepoint(Stack *stack);
+
+/* Give the capability up and wait for one, behind those who wait now.  false: the runtime ended. */
+bool yieldCapability(Stack *stack);
+
+/* The first half of a safe call: give the capability up, the thread stays where it is. */
+void suspendThread(Stack *stack);
+/* The second: get one again, raise if the runtime ended meanwhile. */
+void resumeThread(Stack *stack);
+
+/* Kill the evaluation of an in-call that will never return, and end it: its thunks are re-armed, its roots dropped, its capability
+ * given up if it holds one. */
+void killInCall(InCall *incall);
+
+/* Collect for who holds no capability.  false: there is no runtime. */
+bool performCollection(void);
+
+/* Roots: every in-call of every task. */
+void scanTasks(RootVisitor visit);
+
+/* Of the collections since the start. */
+typedef struct {
+    uint64_t collections, pause_ns, max_pause_ns, allocated_bytes, live_bytes, heap_bytes;
+} CollectionTotals;
+extern CollectionTotals totals;
+
+/* For archLeavingSideways. */
+void leaveSideways(void *catchFrame);
+
+#endif

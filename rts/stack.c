@@ -1,0 +1,47 @@
+#include "stack.h"
+
+#include "base/report.h"
+#include "os/os.h"
+
+char updateFrameTag[1];
+
+/* An in-call is cheap, asking the system for a stack's bounds is not: a new thread's first one gets this much at once, and asks
+ * only if it goes below. */
+#define FIRST_GUESS ((uintptr_t)16 * 1024)
+
+void findStackBounds(Task *task, Stack *stack, uintptr_t sp)
+{
+    stack->lo = sp - FIRST_GUESS;
+    stack->hi = 0; /* a guess */
+    stack->limit = stack->lo;
+}
+
+bool isStackOverflow(Stack *stack, uintptr_t sp)
+{
+    Task *task = incallOfStack(stack)->task;
+    if (stack->hi == 0 && stack->limit == stack->lo) {
+        uintptr_t lo, hi;
+        if (osThreadStackBounds(&lo, &hi) && sp - lo < hi - lo) {
+            task->lo = lo;
+            task->hi = hi;
+            stack->limit = lo + STACK_HEADROOM;
+        } else {
+            /* A stack of the host's own making. */
+            size_t budget = hostConfig.foreign_stack_bytes;
+            stack->limit = stack->lo + FIRST_GUESS - (budget > FIRST_GUESS ? budget : FIRST_GUESS);
+        }
+        stack->hi = 1;
+    }
+    if (sp >= stack->limit) return false;
+    if (hostConfig.stackOverflowHook)
+        hostConfig.stackOverflowHook(hostConfig.stackOverflowCtx, task->hi > task->lo ? task->hi - task->lo : 0);
+    return true;
+}
+
+void scanStack(Stack *stack, void (*visit)(HaskellObj *slot))
+{
+    for (CapstanRoots *r = stack->roots; r != NULL; r = r->prev)
+        for (size_t i = 0; i < r->count; i++) visit(r->slots[i]);
+    for (TrapFrame *f = stack->trap; f != NULL; f = f->prev)
+        if (isUpdateFrame(f)) visit(&((UpdateFrame *)f)->thunk);
+}

@@ -1,0 +1,36 @@
+/* stack.h: machine stacks.  Here: the adopted ones, on which in-calls run.
+ *
+ * Headroom is what managed code leaves to C below the limit at which it raises StackOverflow. */
+#ifndef STACK_H
+#define STACK_H
+
+#include "task.h"
+
+#define STACK_HEADROOM ((uintptr_t)48 * 1024)
+
+/* Stack.mask. */
+enum { UNMASKED, MASKED_INTERRUPTIBLE, MASKED_UNINTERRUPTIBLE };
+
+/* Set stack->limit for an in-call that begins at stack pointer sp. */
+void findStackBounds(Task *task, Stack *stack, uintptr_t sp);
+static inline void adoptStack(Task *task, Stack *stack, uintptr_t sp)
+{
+    if (__builtin_expect(sp - task->lo < task->hi - task->lo, 1)) stack->limit = task->lo + STACK_HEADROOM;
+    else findStackBounds(task, stack, sp);
+}
+
+/* The stack pointer is below the limit.  Looks again, if the limit was a guess; true: it is an overflow. */
+bool isStackOverflow(Stack *stack, uintptr_t sp);
+
+/* Visit a stack's roots: its chain, and the thunks of its update frames. */
+void scanStack(Stack *stack, void (*visit)(HaskellObj *slot));
+
+/* The tag of update frames in TrapFrame.handler. */
+extern char updateFrameTag[];
+typedef struct {
+    TrapFrame trap;
+    HaskellObj thunk;
+} UpdateFrame;
+static inline bool isUpdateFrame(const TrapFrame *f) { return f->handler == (void *)updateFrameTag; }
+
+#endif

@@ -1,0 +1,271 @@
+/* Starting and ending the runtime, any number of times.
+ *
+ * Each start has an epoch.  In-calls that are inside a safe call when the runtime ends find out, when they return, that theirs is over. */
+#include "arch.h"
+#include "base/lock.h"
+#include "capability.h"
+#include "exception.h"
+#include "foreign_export.h"
+#include "incall.h"
+#include "options.h"
+#include "os/memory.h"
+#include "os/topology.h"
+#include "schedule.h"
+#include "stable_ptr.h"
+#include "stop.h"
+#include "thunk.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct MadeInfo_ {
+    struct MadeInfo_ *next;
+    StgInfoTable info;
+} MadeInfo;
+
+static struct {
+    Lock lock;
+    unsigned users;         /* [lock: startup] */
+    RtsConfig config;       /* [lock: startup] of the running runtime, all defaults filled in */
+    unsigned nodesAsked;    /* [lock: startup] debug_numa_nodes of the topology that is loaded */
+    bool topologyLoaded;    /* [lock: startup] */
+    _Atomic(MadeInfo *) infos; /* made by rts_newInfoTable since the start */
+} startup = { .lock = LOCK_INIT(RANK_STARTUP) };
+
+/* Everything that the collector starts from. */
+static const RootScanner rootScanners[] = { scanTasks, scanStablePtrs, scanStaticThunks, NULL };
+
+/* The bits that threads outside any in-call put into attention. */
+static void wantCollection(void *nursery)
+{
+    Capability *cap = nursery;
+    atomic_fetch_or_explicit(&cap->attention, ATTENTION_COLLECT, memory_order_relaxed);
+    Stack *stack = regsOf(cap)->stack;
+    if (stack != NULL) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+}
+
+/* ---- Configuration ---- */
+
+/* A copy of what the host gave, of whatever version, with defaults and options applied. */
+static RtsStatus readConfig(RtsConfig *c, const RtsConfig *given, int *argc, char **argv[], char *message, size_t size)
+{
+    memset(c, 0, sizeof *c);
+    if (given != NULL) {
+        if (given->size < offsetof(RtsConfig, rts_opts) || given->size > 16 * sizeof *c) {
+            if (message) snprintf(message, size, "RtsConfig.size: expected sizeof(RtsConfig); use RTS_CONFIG_INIT");
+            return RTS_BAD_OPTION;
+        }
+        memcpy(c, given, given->size < sizeof *c ? given->size : sizeof *c);
+    }
+    c->size = sizeof *c;
+    if (c->nursery_bytes == 0) c->nursery_bytes = (size_t)1 << 20;
+    if (c->foreign_stack_bytes == 0) c->foreign_stack_bytes = 64 << 10;
+    if (c->quantum_us == 0) c->quantum_us = 200;
+    fillDefaultHooks(c);
+    RtsStatus status = applyOptions(c, c->rts_opts, message, size);
+    if (status == RTS_OK && c->rts_opts_enabled == RtsOptsAll)
+        status = applyOptions(c, getenv("CAPSTANRTS"), message, size);
+    if (status == RTS_OK && c->rts_opts_enabled != RtsOptsNone) status = applyArgs(c, argc, argv, message, size);
+    if (status == RTS_OK && c->capabilities == 0) {
+        c->capabilities = osAvailableProcessors();
+        if (c->capabilities > MAX_CAPABILITIES) c->capabilities = MAX_CAPABILITIES;
+    }
+    return status == RTS_OK ? checkConfig(c, message, size) : status;
+}
+
+static bool sameSettings(const RtsConfig *a, const RtsConfig *b)
+{
+    return a->capabilities == b->capabilities && a->nursery_bytes == b->nursery_bytes &&
+           a->heap_limit_bytes == b->heap_limit_bytes && a->foreign_stack_bytes == b->foreign_stack_bytes &&
+           a->quantum_us == b->quantum_us && a->debug_numa_nodes == b->debug_numa_nodes &&
+           a->verify_heap == b->verify_heap && a->poison_from_space == b->poison_from_space &&
+           a->no_membarrier == b->no_membarrier && a->logHook == b->logHook && a->errorHook == b->errorHook &&
+           a->closedHook == b->closedHook && a->statusHook == b->statusHook && a->onExitHook == b->onExitHook &&
+           a->gcDoneHook == b->gcDoneHook && a->outOfHeapHook == b->outOfHeapHook &&
+           a->stackOverflowHook == b->stackOverflowHook && a->longStopHook == b->longStopHook &&
+           a->showExceptionHook == b->showExceptionHook;
+}
+
+/* ---- Start ---- */
+
+static bool loadTopology(unsigned nodes, char *message, size_t size)
+{
+    if (startup.topologyLoaded && startup.nodesAsked == nodes) return true;
+    startup.topologyLoaded = topologyInit(nodes, message, size);
+    startup.nodesAsked = nodes;
+    return startup.topologyLoaded;
+}
+
+static bool startNurseries(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (!initNursery(&capabilities[i].nursery, wantCollection)) return false;
+    return true;
+}
+
+static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
+{
+    if (!loadTopology(c->debug_numa_nodes, message, size)) return RTS_NO_MEMORY;
+    initTasks(&deadClosed, abandonTask);
+    initStop();
+    archLeavingSideways = leaveSideways;
+    HeapSettings heapSettings = { c->nursery_bytes, c->heap_limit_bytes, c->verify_heap, c->poison_from_space };
+    memset(&totals, 0, sizeof totals);
+    if (!initHeap(&heapSettings, rootScanners) || !startNurseries(c->capabilities) || !startForeignExports()) {
+        freeAllStablePtrs();
+        freeHeap();
+        if (message) snprintf(message, size, "no memory for the heap of %u capabilities", c->capabilities);
+        return RTS_NO_MEMORY;
+    }
+    hostConfig = *c;
+    currentEpoch++;
+    initCapabilities(c->capabilities, (uint64_t)c->quantum_us * 1000, c->no_membarrier);
+    return RTS_OK;
+}
+
+RtsStatus rts_startArgs(const RtsConfig *config, int *argc, char **argv[], char *message, size_t size)
+{
+    RtsConfig c;
+    if (message != NULL && size > 0) message[0] = 0;
+    if (myTask != NULL && (myTask->incall != NULL || myTask->finalizing)) {
+        if (message) snprintf(message, size, "%s", rts_statusText(RTS_INSIDE_INCALL));
+        return RTS_INSIDE_INCALL;
+    }
+    RtsStatus status = readConfig(&c, config, argc, argv, message, size);
+    if (status != RTS_OK) return status;
+    acquireLock(&startup.lock);
+    if (startup.users > 0) {
+        if (config != NULL && !sameSettings(&c, &startup.config)) {
+            status = RTS_OTHER_SETTINGS;
+            if (message) snprintf(message, size, "%s", rts_statusText(status));
+        }
+    } else {
+        status = startRuntime(&c, message, size);
+        startup.config = c;
+    }
+    if (status == RTS_OK || status == RTS_OTHER_SETTINGS) startup.users++;
+    releaseLock(&startup.lock);
+    return status;
+}
+
+RtsStatus rts_start(const RtsConfig *config, char *message, size_t size)
+{
+    return rts_startArgs(config, NULL, NULL, message, size);
+}
+
+/* The void forms: what goes wrong reaches the error hook of the configuration that was given. */
+static void startOrReport(const RtsConfig *config, int *argc, char **argv[])
+{
+    char message[512];
+    RtsStatus status = rts_startArgs(config, argc, argv, message, sizeof message);
+    if (status == RTS_OK) return;
+    if (config != NULL && config->size >= sizeof *config && config->errorHook != NULL)
+        config->errorHook(config->errorCtx, status, message);
+    else
+        reportError(status, "hs_init: %s", message);
+}
+
+void hs_init(int *argc, char **argv[]) { startOrReport(NULL, argc, argv); }
+void hs_init_ghc(int *argc, char **argv[], RtsConfig config) { startOrReport(&config, argc, argv); }
+
+void hs_init_with_rtsopts(int *argc, char **argv[])
+{
+    RtsConfig config = RTS_CONFIG_INIT;
+    config.rts_opts_enabled = RtsOptsAll;
+    startOrReport(&config, argc, argv);
+}
+
+/* ---- Exit ---- */
+
+static void freeInfoTables(void)
+{
+    for (MadeInfo *m = atomic_exchange(&startup.infos, NULL), *next; m != NULL; m = next) {
+        next = m->next;
+        rtsFree(m);
+    }
+}
+
+/* Every capability is taken away, then everything that was reached through one goes. */
+static void endRuntime(void)
+{
+    if (startup.config.onExitHook) startup.config.onExitHook(startup.config.onExitCtx);
+    while (!stopWorld(NULL, ATTENTION_SHUTDOWN)) waitForStopper();
+    closeCapabilities();
+    leaveStopped();
+    revertStaticThunks();
+    freeAllStablePtrs();
+    Task *task = newTask();
+    if (task != NULL) task->finalizing = true;
+    freeHeap();
+    if (task != NULL) task->finalizing = false;
+    freeInfoTables();
+}
+
+void hs_exit(void)
+{
+    if (myTask != NULL && (myTask->incall != NULL || myTask->finalizing)) {
+        reportError(RTS_INSIDE_INCALL, "hs_exit: %s", rts_statusText(RTS_INSIDE_INCALL));
+        return;
+    }
+    acquireLock(&startup.lock);
+    bool surplus = startup.users == 0;
+    if (!surplus && --startup.users == 0) endRuntime();
+    releaseLock(&startup.lock);
+    if (surplus) reportError(RTS_NOT_STARTED, "hs_exit: more calls than of hs_init");
+}
+
+/* ---- Info tables made at run time ---- */
+
+static bool isSensible(const StgInfoTable *m)
+{
+    if (m == NULL || (m->flags & INFO_STATIC)) return false;
+    size_t words = (size_t)m->ptrs + m->nptrs;
+    if (words >= LARGE_WORDS - 2) return false;
+    switch (m->kind) {
+    case CLOSURE_CON: return true;
+    case CLOSURE_FUN: return m->entry != NULL && m->arity >= 1 && m->arity <= CAPSTAN_MAX_ARITY;
+    case CLOSURE_THUNK: return m->entry != NULL;
+    default: return false;
+    }
+}
+
+static size_t namesSize(const StgInfoTable *m)
+{
+    size_t n = m->name ? strlen(m->name) + 1 : 0;
+    for (size_t i = 0; m->fieldNames && i < m->ptrs; i++) n += sizeof(char *) + strlen(m->fieldNames[i]) + 1;
+    return n;
+}
+
+static char *copyName(char **to, const char *name)
+{
+    char *copy = *to;
+    size_t n = strlen(name) + 1;
+    memcpy(copy, name, n);
+    *to += n;
+    return copy;
+}
+
+const StgInfoTable *rts_newInfoTable(const StgInfoTable *model)
+{
+    if (!isSensible(model)) {
+        reportError(RTS_BAD_ARGUMENT, "rts_newInfoTable: expected a constructor, or a function or thunk with an entry");
+        return NULL;
+    }
+    MadeInfo *made = rtsMalloc(sizeof *made + namesSize(model));
+    if (made == NULL) return NULL;
+    made->info = *model;
+    made->info.flags = INFO_MADE;
+    char *text = (char *)(made + 1);
+    if (model->fieldNames) {
+        char **names = (char **)(void *)text;
+        text += model->ptrs * sizeof *names;
+        for (size_t i = 0; i < model->ptrs; i++) names[i] = copyName(&text, model->fieldNames[i]);
+        made->info.fieldNames = (const char *const *)names;
+    }
+    if (model->name) made->info.name = copyName(&text, model->name);
+    MadeInfo *head = atomic_load(&startup.infos);
+    do made->next = head;
+    while (!atomic_compare_exchange_weak(&startup.infos, &head, made));
+    return &made->info;
+}

@@ -1,0 +1,112 @@
+#include "stop.h"
+
+#include "arch.h"
+
+#include <stdio.h>
+
+static struct {
+    _Atomic uint32_t stopping;    /* [atomic] futex word: 1 while somebody is the stopper */
+    _Atomic uint32_t missing;     /* [lock: caps to write] futex word: capabilities not yet stopped */
+    uint64_t took;                /* [stopper] */
+} stop;
+
+static void oneStopped(void)
+{
+    if (--stop.missing == 0) osFutexWake(&stop.missing, 1);
+}
+
+void initStop(void) { capabilityStopped = oneStopped; }
+
+/* Context: the caps lock. */
+static void stopFree(Capability *cap)
+{
+    uintptr_t expected = HOLDER_FREE;
+    if (atomic_compare_exchange_strong_explicit(&cap->holder, &expected, HOLDER_STOPPED, memory_order_acquire,
+                                                memory_order_relaxed))
+        stop.missing--;
+}
+
+static void nameCulprits(uint64_t waited)
+{
+    char text[256];
+    int n = snprintf(text, sizeof text, "waiting %.1f s to stop the world for", (double)waited * 1e-9);
+    for (unsigned i = 0; i < numCapabilities && n < (int)sizeof text - 40; i++) {
+        uintptr_t holder = atomic_load_explicit(&capabilities[i].holder, memory_order_relaxed);
+        if (holder <= HOLDER_CLOSED || (Task *)holder == getMyTask()) continue;
+        /* The record may be going away; its number is all that is read. */
+        n += snprintf(text + n, sizeof text - (size_t)n, " thread %lu (capability %u)",
+                      (unsigned long)((Task *)holder)->id, i);
+    }
+    if (hostConfig.longStopHook) hostConfig.longStopHook(hostConfig.longStopCtx, text);
+    else logLine(RTS_LOG_WARNING, "%s", text);
+}
+
+static void waitForAll(uint64_t began)
+{
+    /* Most holders release within a microsecond. */
+    for (int spin = 0; spin < 200 && stop.missing != 0; spin++) archRelax();
+    for (uint64_t patience = 1000000000u; stop.missing != 0;) {
+        uint32_t missing = stop.missing;
+        if (missing == 0) break;
+        osFutexWait(&stop.missing, missing, 100 * 1000 * 1000);
+        uint64_t waited = osMonotonicNanos() - began;
+        if (stop.missing != 0 && waited > patience) {
+            nameCulprits(waited);
+            patience *= 4;
+        }
+    }
+}
+
+bool stopWorld(Capability *mine, uint32_t also)
+{
+    uint32_t nobody = 0;
+    if (!atomic_compare_exchange_strong(&stop.stopping, &nobody, 1)) return false;
+    uint64_t began = osMonotonicNanos();
+    unsigned n = numCapabilities;
+    acquireLock(&capsLock);
+    stop.missing = mine == NULL ? n : n - 1;
+    for (unsigned i = 0; i < n; i++)
+        if (&capabilities[i] != mine) atomic_fetch_or(&capabilities[i].attention, ATTENTION_STOP | also);
+    releaseLock(&capsLock);
+    heavyBarrier();
+    acquireLock(&capsLock);
+    for (unsigned i = 0; i < n; i++) {
+        if (&capabilities[i] == mine) continue;
+        stopFree(&capabilities[i]);
+        requestPoll(&capabilities[i]);
+    }
+    releaseLock(&capsLock);
+    waitForAll(began);
+    /* Acquire: pairs with the exchanges of those who stopped their capabilities, under the lock. */
+    acquireLock(&capsLock);
+    releaseLock(&capsLock);
+    stop.took = osMonotonicNanos() - began;
+    return true;
+}
+
+void leaveStopped(void)
+{
+    atomic_store(&stop.stopping, 0);
+    osFutexWake(&stop.stopping, INT32_MAX);
+}
+
+void restartWorld(Capability *mine)
+{
+    unsigned n = numCapabilities;
+    acquireLock(&capsLock);
+    for (unsigned i = 0; i < n; i++) {
+        Capability *cap = &capabilities[i];
+        atomic_fetch_and(&cap->attention, ~(uint32_t)(ATTENTION_STOP | ATTENTION_COLLECT));
+        if (cap != mine) atomic_store_explicit(&cap->holder, HOLDER_FREE, memory_order_release);
+    }
+    releaseLock(&capsLock);
+    leaveStopped();
+    wakeAfterRestart();
+}
+
+void waitForStopper(void)
+{
+    osFutexWait(&stop.stopping, 1, 10 * 1000 * 1000);
+}
+
+uint64_t lastStopNanos(void) { return stop.took; }

@@ -1,0 +1,168 @@
+#include "task.h"
+
+#include "base/report.h"
+#include "os/memory.h"
+#include "os/os.h"
+#include "os/topology.h"
+
+#include <pthread.h>
+#include <string.h>
+
+_Thread_local Task *myTask __attribute__((tls_model("initial-exec")));
+/* This thread's key destructor has run: no Task can count on being freed by it again. */
+static _Thread_local bool threadIsDying __attribute__((tls_model("initial-exec")));
+
+_Atomic uint64_t currentEpoch;
+Lock tasksLock = LOCK_INIT(RANK_TASKS);
+
+static struct {
+    pthread_once_t once;
+    pthread_key_t key;          /* [const] its destructor frees the Task */
+    Task *all;                  /* [lock: tasks] */
+    Task *recycled;             /* [lock: tasks] through next */
+    unsigned count, kept;       /* [lock: tasks] */
+    Capability *noCapability;   /* [const] what Task.last is before the first in-call */
+    void (*abandon)(Task *task);
+} tasks = { .once = PTHREAD_ONCE_INIT };
+
+/* Records of ended threads that are kept for new ones. */
+#define TASKS_KEPT 64
+
+static void threadEnds(void *task)
+{
+    threadIsDying = true;
+    myTask = task;
+    if (myTask->incall != NULL && tasks.abandon) tasks.abandon(task);
+    freeMyTask();
+}
+
+static void makeKey(void) { pthread_key_create(&tasks.key, threadEnds); }
+
+void initTasks(Capability *noCapability, void (*abandon)(Task *task))
+{
+    tasks.noCapability = noCapability;
+    tasks.abandon = abandon;
+    pthread_once(&tasks.once, makeKey);
+}
+
+__attribute__((noinline)) Task *getMyTask(void) { return myTask; }
+
+static void initInCall(Task *task, InCall *incall)
+{
+    memset(incall, 0, sizeof *incall);
+    incall->task = task;
+    incall->exception = CAPSTAN_POISON;
+    incall->stack.tso = &incall->tso;
+}
+
+static Task *takeRecord(void)
+{
+    acquireLock(&tasksLock);
+    Task *task = tasks.recycled;
+    if (task != NULL) {
+        tasks.recycled = task->next;
+        tasks.kept--;
+    }
+    releaseLock(&tasksLock);
+    if (task != NULL) return task;
+    /* Aligned by hand: rtsMalloc need not. */
+    void *raw = rtsMalloc(sizeof(Task) + 64 + sizeof(void *));
+    if (raw == NULL) return NULL;
+    task = (Task *)(((uintptr_t)raw + sizeof(void *) + 63) & ~(uintptr_t)63);
+    ((void **)task)[-1] = raw;
+    return task;
+}
+
+static void linkTask(Task *task)
+{
+    acquireLock(&tasksLock);
+    task->next = tasks.all;
+    if (tasks.all) tasks.all->prev = task;
+    tasks.all = task;
+    tasks.count++;
+    releaseLock(&tasksLock);
+}
+
+Task *newTask(void)
+{
+    if (myTask != NULL) return myTask;
+    pthread_once(&tasks.once, makeKey);
+    Task *task = takeRecord();
+    if (task == NULL) return NULL;
+    memset(task, 0, sizeof *task);
+    initInCall(task, &task->first);
+    task->first.fresh = true;
+    task->spare = &task->first;
+    task->last = tasks.noCapability;
+    task->node = topologyCurrentNode();
+    task->id = osThreadId();
+    if (threadIsDying) task->flags |= TASK_TEMPORARY;
+    else if (pthread_setspecific(tasks.key, task) != 0) task->flags |= TASK_TEMPORARY;
+    myTask = task;
+    linkTask(task);
+    return task;
+}
+
+InCall *newInCallSlow(Task *task)
+{
+    InCall *incall = rtsMalloc(sizeof *incall);
+    if (incall != NULL) initInCall(task, incall);
+    return incall;
+}
+
+/* The lock keeps a collection away, which holds it while it looks at in-calls. */
+void unlinkInCall(Task *task, InCall *incall)
+{
+    acquireLock(&tasksLock);
+    InCall **link = &task->incall;
+    while (*link != NULL && *link != incall) link = &(*link)->prev;
+    if (*link != NULL) *link = incall->prev;
+    releaseLock(&tasksLock);
+}
+
+static void freeSpares(Task *task)
+{
+    for (InCall *i = task->spare, *next; i != NULL; i = next) {
+        next = i->prev;
+        if (!i->fresh) rtsFree(i);
+    }
+}
+
+void freeMyTask(void)
+{
+    Task *task = myTask;
+    if (task == NULL) return;
+    myTask = NULL;
+    if (!(task->flags & TASK_TEMPORARY)) pthread_setspecific(tasks.key, NULL);
+    freeSpares(task);
+    acquireLock(&tasksLock);
+    if (task->prev) task->prev->next = task->next;
+    else tasks.all = task->next;
+    if (task->next) task->next->prev = task->prev;
+    tasks.count--;
+    bool keep = tasks.kept < TASKS_KEPT;
+    if (keep) {
+        tasks.kept++;
+        task->next = tasks.recycled;
+        tasks.recycled = task;
+    }
+    releaseLock(&tasksLock);
+    if (!keep) rtsFree(((void **)task)[-1]);
+}
+
+void eachTask(void (*f)(Task *task, void *ctx), void *ctx)
+{
+    acquireLock(&tasksLock);
+    for (Task *task = tasks.all; task != NULL; task = task->next) f(task, ctx);
+    releaseLock(&tasksLock);
+}
+
+unsigned countTasks(void)
+{
+    acquireLock(&tasksLock);
+    unsigned n = tasks.count;
+    releaseLock(&tasksLock);
+    return n;
+}
+
+Task *firstTaskUnlocked(void) { return tasks.all; }

@@ -1,0 +1,128 @@
+/* task.h: what the runtime knows about an OS thread, and about the in-calls it is in.
+ *
+ * A Task is found through a thread-local.  It is made by the thread's first in-call and freed by a key destructor, or early by
+ * hs_thread_done.  Its InCalls form a stack: C calls managed code, which calls C, which calls managed code...; the innermost
+ * is on top.  Those not in use are kept in a spare list, so that the steady state allocates nothing.
+ *
+ * Ownership: a Task belongs to its thread; so do its InCalls.  The collector reads both while the world is stopped (no owner changes them
+ * then: it would need a capability) under the tasks lock.  The waiter fields belong to the caps lock. */
+#ifndef TASK_H
+#define TASK_H
+
+#include "base/lock.h"
+#include "rts/Config.h"
+#include "rts/Closures.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct Task_ Task;
+typedef struct InCall_ InCall;
+
+/* One managed thread.  Here: the bound one of an in-call; its record is recycled with the InCall. */
+struct StgTSO_ {
+    HaskellObj closure;      /* [owner] what it evaluates; a root */
+    struct StgTSO_ *link;    /* queues of the scheduler */
+};
+
+/* One call from C into managed code that is in progress.
+ * suspended in-calls are inside a safe call: their thread holds no capability for them. */
+struct InCall_ {
+    InCall *prev;            /* [owner] next one out; in the spare list: next spare */
+    Task *task;              /* [const] */
+    SchedulerStatus status;  /* [owner] of the last evaluation */
+    bool suspended;          /* [owner, atomic] in a safe call */
+    bool fresh;              /* [owner] allocated with its Task, not to be freed alone */
+    uint64_t epoch;          /* [owner] of the runtime, when it was suspended */
+    HaskellObj exception;    /* [owner] of the last evaluation; a root */
+    StgTSO tso;              /* the bound thread */
+    Stack stack;             /* the adopted stack that it runs on */
+};
+
+/* How a parked waiter was woken.  Written under the caps lock. */
+enum {
+    WAIT_ASLEEP,  /* nobody has */
+    WAIT_WOKEN,   /* it has the one wake in flight and looks for a free capability itself */
+    WAIT_GIVEN,   /* task->given is held in its name; it has left the queue */
+    WAIT_CLOSED,  /* the runtime ends; it has left the queue */
+};
+
+enum {
+    TASK_TEMPORARY = 1,   /* made after the thread's key destructor ran: freed when its last in-call ends */
+    TASK_PREFERS = 2,     /* preferred is set */
+};
+
+struct Task_ {
+    InCall *incall;          /* [owner] top of the stack of in-calls */
+    InCall *spare;           /* [owner] */
+    Capability *cap;         /* [owner] the capability that the thread holds, or NULL */
+    Capability *last;        /* [owner] where to look first; never NULL */
+    uint32_t flags;          /* [owner] */
+    bool finalizing;         /* [owner] inside a release function: must not call in */
+    unsigned node;           /* [owner] NUMA node, when the Task was made */
+    unsigned preferred;      /* [owner] capability, with TASK_PREFERS */
+    uintptr_t lo, hi;        /* [owner] bounds of the stack that in-calls use, as far as known */
+    uint64_t id;             /* [const] the operating system's number of the thread */
+
+    _Atomic uint32_t wakeup; /* [lock: caps to write] futex word, WAIT_* */
+    Task *qnext, *qprev;     /* [lock: caps] queue of waiters */
+    Capability *given;       /* [lock: caps until WAIT_GIVEN is seen] */
+    uint64_t since;          /* [owner] when it began to wait, nanoseconds; 0: it does not */
+
+    Task *next, *prev;       /* [lock: tasks] all tasks */
+    InCall first;            /* the InCall that every Task has */
+} __attribute__((aligned(64)));
+
+/* Counts the starts of the runtime.  Changes only while nobody holds a capability. */
+extern _Atomic uint64_t currentEpoch;
+
+/* This thread's Task, or NULL.  Initial-exec: one load, and small enough for a library that is loaded with dlopen.
+ * Only the in-call's doors read it directly; they never go on on another thread.  All else calls getMyTask. */
+extern _Thread_local Task *myTask __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* Not inlined: compilers keep addresses of thread-locals across calls that may be safepoints. */
+Task *getMyTask(void);
+/* This thread's Task, made if there is none.  NULL: no memory. */
+Task *newTask(void);
+/* Free it.  It has no in-calls. */
+void freeMyTask(void);
+
+/* A spare InCall, or a new one.  NULL: no memory. */
+InCall *newInCallSlow(Task *task);
+static inline InCall *newInCall(Task *task)
+{
+    InCall *incall = task->spare;
+    if (__builtin_expect(incall == NULL, 0)) return newInCallSlow(task);
+    task->spare = incall->prev;
+    return incall;
+}
+/* Put one back that is on no stack.  Its roots and traps are none, its status anything. */
+static inline void endInCall(Task *task, InCall *incall)
+{
+    incall->prev = task->spare;
+    task->spare = incall;
+}
+
+static inline InCall *incallOfStack(Stack *stack) { return (InCall *)(void *)((char *)stack - offsetof(InCall, stack)); }
+
+/* Push and pop an in-call.  Context: the owner holds a capability, so that no collection looks. */
+static inline void pushInCall(Task *task, InCall *incall)
+{
+    incall->prev = task->incall;
+    task->incall = incall;
+}
+/* Take an in-call off its Task's stack, from wherever it is in it, without a capability. */
+void unlinkInCall(Task *task, InCall *incall);
+
+/* Called when a thread with in-calls in progress ends: they are killed. */
+void initTasks(Capability *noCapability, void (*abandon)(Task *task));
+
+/* Visit all tasks under the tasks lock. */
+void eachTask(void (*f)(Task *task, void *ctx), void *ctx);
+unsigned countTasks(void);
+/* For the dump: without the lock, as far as it goes. */
+Task *firstTaskUnlocked(void);
+extern Lock tasksLock;
+
+#endif

@@ -1,0 +1,141 @@
+#include "thunk.h"
+
+#include "apply.h"
+#include "arch.h"
+#include "base/lock.h"
+#include "exception.h"
+#include "schedule.h"
+
+/* ---- Static thunks: found again through a list of those that were entered ---- */
+
+#define END_OF_LIST ((StgStaticThunk *)1)
+
+static struct {
+    Lock lock;
+    StgStaticThunk *entered;  /* [lock] through link; END_OF_LIST ends it */
+} statics = { .lock = LOCK_INIT(RANK_STATICS), .entered = END_OF_LIST };
+
+static void noteStatic(StgStaticThunk *thunk)
+{
+    acquireLock(&statics.lock);
+    if (thunk->link == NULL) {
+        thunk->link = statics.entered;
+        statics.entered = thunk;
+    }
+    releaseLock(&statics.lock);
+}
+
+void scanStaticThunks(RootVisitor visit)
+{
+    acquireLock(&statics.lock);
+    for (StgStaticThunk *t = statics.entered; t != END_OF_LIST; t = t->link)
+        if (t->state != 0 && !isBlackHoleMark(t->state)) visit((HaskellObj *)&t->state);
+    releaseLock(&statics.lock);
+}
+
+void revertStaticThunks(void)
+{
+    acquireLock(&statics.lock);
+    for (StgStaticThunk *t = statics.entered, *next; t != END_OF_LIST; t = next) {
+        next = t->link;
+        t->link = NULL;
+        __atomic_store_n(&t->state, 0, __ATOMIC_RELEASE);
+    }
+    statics.entered = END_OF_LIST;
+    releaseLock(&statics.lock);
+}
+
+/* ---- Evaluation ---- */
+
+/* Make this thread the evaluator.  false: somebody else is, or it is done. */
+static bool claimThunk(Stack *stack, StgThunk *thunk)
+{
+    StgWord expected = 0;
+    if (thunk->info->flags & INFO_STATIC) noteStatic((StgStaticThunk *)thunk);
+    /* Relaxed is enough: nothing is read through the mark.  The value is published by updateThunk. */
+    return __atomic_compare_exchange_n(&thunk->state, &expected, (StgWord)stack->tso | 4, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+/* Run the code of a thunk that this thread has claimed, and update it. */
+static HaskellObj runThunk(Stack *stack, HaskellObj thunk)
+{
+    UpdateFrame frame = { { updateFrameTag, stack->trap }, thunk };
+    stack->trap = &frame.trap;
+    HaskellObj value;
+    if (thunk->info->kind == CLOSURE_AP) {
+        StgAP *ap = (StgAP *)thunk;
+        value = rts_callN(stack, ap->fun, 1, &ap->arg);
+    } else {
+        value = enterThunk(stack, thunk);
+    }
+    value = rts_force(stack, value);
+    stack->trap = frame.trap.prev;
+    /* Release: pairs with thunkState. */
+    __atomic_store_n(&((StgThunk *)frame.thunk)->state, (StgWord)value, __ATOMIC_RELEASE);
+    return value;
+}
+
+/* Is the evaluator one of the in-calls of this very OS thread?  Then it waits for us. */
+static bool isOwnMark(Stack *stack, StgWord mark)
+{
+    for (InCall *i = incallOfStack(stack)->task->incall; i != NULL; i = i->prev)
+        if (((StgWord)&i->tso | 4) == mark) return true;
+    return false;
+}
+
+/* Another thread evaluates the thunk: let it have the processor and the capability, and look again.  The scheduler will queue
+ * here instead. */
+static HaskellObj waitForThunk(Stack *stack, HaskellObj thunk, StgWord mark, unsigned tries)
+{
+    if (isOwnMark(stack, mark)) rts_raise(stack, &capstan_NonTermination_closure);
+    CAPSTAN_ROOTS(stack, thunk);
+    Task *task = incallOfStack(stack)->task;
+    if (tries < 10 && parkedWaiters() == 0) {
+        for (unsigned i = 0; i < 20u << tries; i++) archRelax();
+    } else {
+        suspendThread(stack);
+        osSleepNanos(tries < 30 ? 20000 : 200000);
+        task->last = stack->cap;
+        resumeThread(stack);
+    }
+    safepoint(stack);
+    CAPSTAN_UNROOT(stack);
+    return thunk;
+}
+
+static HaskellObj stepThunk(Stack *stack, HaskellObj v, unsigned *tries)
+{
+    StgWord state = thunkState(v);
+    if (state == 0) {
+        if (rts_info(v) == &raisingThunk_info) rts_raise(stack, ((StgThunk *)v)->payload[0]);
+        if (rts_info(v)->kind == CLOSURE_AP) {
+            HaskellObj partial = partialApplication(stack, v);
+            if (partial != NULL) return partial;
+        }
+        return claimThunk(stack, (StgThunk *)v) ? runThunk(stack, v) : v;
+    }
+    return isBlackHoleMark(state) ? waitForThunk(stack, v, state, (*tries)++) : (HaskellObj)state;
+}
+
+HaskellObj rts_evaluate(Stack *stack, HaskellObj v)
+{
+    for (unsigned tries = 0;;) {
+        if (rts_isImmediate(v)) {
+            if (CAPSTAN_UNLIKELY(v == CAPSTAN_POISON)) rts_raise(stack, &capstan_HeapOverflow_closure);
+            return v;
+        }
+        switch (rts_info(v)->kind) {
+        case CLOSURE_IND:
+            v = __atomic_load_n(&((StgInd *)v)->value, __ATOMIC_ACQUIRE);
+            break;
+        case CLOSURE_AP:
+        case CLOSURE_THUNK:
+            checkStack(stack);
+            v = stepThunk(stack, v, &tries);
+            break;
+        default:
+            return v;
+        }
+    }
+}

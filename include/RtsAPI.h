@@ -9,6 +9,7 @@
  * What holds for every function here unless it says otherwise:
  *   - "cap" must be the capability that the calling thread got from rts_lock or from the last evaluation.  If it is not,
  *     RtsConfig.errorHook hears RTS_NOT_HOLDER and the call does nothing (functions that give a value give CAPSTAN_POISON).
+ *     Making and writing values is checked in debug builds only.
  *   - On a dead capability (what rts_lock gives when it must not give a real one) every call is a harmless no-op.
  *   - Nothing here unwinds the caller.  Functions that allocate and find no memory return CAPSTAN_POISON; the status of the
  *     in-call is then HeapExhausted.

@@ -72,15 +72,25 @@ typedef struct {
 #define ENTER(n) \
     case n: return ((HaskellObj(*)(Stack *, HaskellObj T##n))code)(stack, fun A##n);
 
-/* Call a function with exactly as many arguments as it takes. */
-static HaskellObj enterFunction(Stack *stack, HaskellObj fun, const StgInfoTable *info, const HaskellObj *a)
+__attribute__((noinline)) static HaskellObj enterMany(Stack *stack, HaskellObj fun, const StgInfoTable *info,
+                                                      const HaskellObj *a)
 {
     StgFunPtr code = info->entry;
     switch (info->arity) {
-        ENTER(1) ENTER(2) ENTER(3) ENTER(4) ENTER(5) ENTER(6) ENTER(7) ENTER(8) ENTER(9) ENTER(10) ENTER(11) ENTER(12)
+        ENTER(4) ENTER(5) ENTER(6) ENTER(7) ENTER(8) ENTER(9) ENTER(10) ENTER(11) ENTER(12)
         ENTER(13) ENTER(14) ENTER(15) ENTER(16) ENTER(17) ENTER(18) ENTER(19) ENTER(20) ENTER(21) ENTER(22) ENTER(23)
         ENTER(24)
     default: rts_raise(stack, &capstan_WrongKind_closure);
+    }
+}
+
+/* Call a function with exactly as many arguments as it takes. */
+static inline HaskellObj enterFunction(Stack *stack, HaskellObj fun, const StgInfoTable *info, const HaskellObj *a)
+{
+    StgFunPtr code = info->entry;
+    switch (info->arity) {
+        ENTER(1) ENTER(2) ENTER(3)
+    default: return enterMany(stack, fun, info, a);
     }
 }
 
@@ -197,6 +207,7 @@ HaskellObj partialApplication(Stack *stack, HaskellObj ap)
 {
     HaskellObj spine[CAPSTAN_MAX_ARITY];
     size_t depth;
+    if (arityOf(((StgAP *)ap)->fun) == 1) return NULL;
     HaskellObj head = unwindSpine(ap, spine, &depth);
     size_t arity = arityOf(head);
     if (arity <= depth) return NULL;
@@ -257,7 +268,7 @@ static _Noreturn void raiseNotAFunction(Stack *stack)
 static HaskellObj runCall(Stack *stack, Call *call)
 {
     for (;;) {
-        if (CAPSTAN_UNLIKELY(stack->poll != 0)) pollWithCall(stack, call);
+        if (CAPSTAN_UNLIKELY(isPolled(stack))) pollWithCall(stack, call);
         if (call->n == 0) return rts_force(stack, call->fun);
         if (rts_isImmediate(call->fun)) {
             if (call->fun == CAPSTAN_POISON) rts_raise(stack, &capstan_HeapOverflow_closure);
@@ -312,17 +323,61 @@ __attribute__((noinline)) static HaskellObj runPending(Stack *stack)
     return runCall(stack, &call);
 }
 
+/* The common case of C's lazy applications: f is a nest of them, none begun, around a function that takes exactly
+ * their arguments and these.  Generated stubs build nothing else. */
+__attribute__((noinline)) static HaskellObj callApplication(Stack *stack, HaskellObj f, size_t n, const HaskellObj *args)
+{
+    HaskellObj all[CAPSTAN_MAX_ARITY], *a = all + CAPSTAN_MAX_ARITY - n, fun = f;
+    if (n > CAPSTAN_MAX_ARITY) return callSlow(stack, f, n, args);
+    if (n == 1) a[0] = args[0]; /* a copying loop costs more to begin than this */
+    else memcpy(a, args, n * sizeof *a);
+    const StgInfoTable *info;
+    while ((info = rts_info(fun)) == &capstan_AP_info) {
+        if (a == all || thunkState(fun) != 0) return callSlow(stack, f, n, args);
+        *--a = ((StgAP *)fun)->arg;
+        fun = ((StgAP *)fun)->fun;
+        if (rts_isImmediate(fun)) return callSlow(stack, f, n, args);
+    }
+    if (info->kind != CLOSURE_FUN || a + info->arity != all + CAPSTAN_MAX_ARITY) return callSlow(stack, f, n, args);
+    HaskellObj result = enterFunction(stack, fun, info, a);
+    return CAPSTAN_LIKELY(result != CAPSTAN_TAILCALL) ? result : runPending(stack);
+}
+
 HaskellObj rts_callN(Stack *stack, HaskellObj f, size_t n, const HaskellObj *args)
 {
     checkStack(stack);
-    if (CAPSTAN_LIKELY(stack->poll == 0 && !rts_isImmediate(f))) {
+    if (CAPSTAN_LIKELY(!isPolled(stack) && !rts_isImmediate(f))) {
         const StgInfoTable *info = rts_info(f);
         if (CAPSTAN_LIKELY(info->kind == CLOSURE_FUN && info->arity == n)) {
             HaskellObj result = enterFunction(stack, f, info, args);
             return CAPSTAN_LIKELY(result != CAPSTAN_TAILCALL) ? result : runPending(stack);
         }
+        if (info == &capstan_AP_info) return callApplication(stack, f, n, args);
     }
     return callSlow(stack, f, n, args);
+}
+
+/* One argument, the world of an IO action mostly: f is a function, or the application of one to all its others. */
+HaskellObj rts_call1(Stack *stack, HaskellObj f, HaskellObj arg)
+{
+    checkStack(stack);
+    if (CAPSTAN_LIKELY(!isPolled(stack) && !rts_isImmediate(f))) {
+        const StgInfoTable *info = rts_info(f);
+        HaskellObj result;
+        if (info == &capstan_AP_info) {
+            StgAP *ap = (StgAP *)f;
+            if (CAPSTAN_UNLIKELY(thunkState(f) != 0 || rts_isImmediate(ap->fun))) return callSlow(stack, f, 1, &arg);
+            info = rts_info(ap->fun);
+            if (info->kind != CLOSURE_FUN || info->arity != 2) return callApplication(stack, f, 1, &arg);
+            result = ((HaskellObj(*)(Stack *, HaskellObj, HaskellObj, HaskellObj))info->entry)(stack, ap->fun, ap->arg, arg);
+        } else if (info->kind == CLOSURE_FUN && info->arity == 1) {
+            result = ((HaskellObj(*)(Stack *, HaskellObj, HaskellObj))info->entry)(stack, f, arg);
+        } else {
+            return callSlow(stack, f, 1, &arg);
+        }
+        return CAPSTAN_LIKELY(result != CAPSTAN_TAILCALL) ? result : runPending(stack);
+    }
+    return callSlow(stack, f, 1, &arg);
 }
 
 HaskellObj enterThunk(Stack *stack, HaskellObj thunk)

@@ -7,6 +7,7 @@
 
 Capability capabilities[MAX_CAPABILITIES] = { [0 ... MAX_CAPABILITIES - 1] = { .holder = HOLDER_CLOSED } };
 _Atomic unsigned numCapabilities;
+_Atomic bool runtimeIsEnding;
 
 #define DEAD(why, how) { .dead = (why), .deadStatus = (how), .holder = HOLDER_CLOSED }
 Capability deadNotStarted = DEAD(RTS_NOT_STARTED, Refused), deadClosed = DEAD(RTS_CLOSED, Refused),
@@ -331,10 +332,8 @@ static Capability *waitInQueue(Task *task)
     task->since = osMonotonicNanos();
     acquireLock(&capsLock);
     bool closed = waiters.closed;
-    if (!closed) {
-        atomic_store_explicit(&task->wakeup, WAIT_ASLEEP, memory_order_relaxed);
-        enqueue(task);
-    }
+    atomic_store_explicit(&task->wakeup, WAIT_ASLEEP, memory_order_relaxed);
+    if (!closed) enqueue(task);
     releaseLock(&capsLock);
     for (uint32_t how = WAIT_ASLEEP; !closed; how = park(task)) {
         if (how == WAIT_CLOSED) break;

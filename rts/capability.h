@@ -56,6 +56,9 @@ extern Capability capabilities[MAX_CAPABILITIES];
 /* How many; 0 while there is no runtime. */
 extern _Atomic unsigned numCapabilities;
 
+/* The last hs_exit is at work. */
+extern _Atomic bool runtimeIsEnding;
+
 /* Capabilities that are none: what rts_lock returns when it must not return a real one. */
 extern Capability deadNotStarted, deadClosed, deadHolds, deadFinalizer, deadNoMemory, deadInterrupted,
     deadOutOfOrder, deadBusy;
@@ -95,12 +98,20 @@ static inline void releaseCapability(Capability *cap)
 }
 
 void setRunningStackSlow(Capability *cap, Stack *stack);
+/* What poll is when nothing is asked: torture builds stop at every safepoint all the same. */
+#ifdef CAPSTAN_TORTURE
+#define POLL_IDLE 1
+#else
+#define POLL_IDLE 0
+#endif
+static inline bool isPolled(Stack *stack) { return __atomic_load_n(&stack->poll, __ATOMIC_RELAXED) != 0; }
+
 /* Make stack the one that cap's holder runs on, and let it poll if something is asked of it already. */
 static inline void setRunningStack(Capability *cap, Stack *stack)
 {
     stack->cap = cap;
     __atomic_store_n(&regsOf(cap)->stack, stack, __ATOMIC_RELAXED);
-    __atomic_store_n(&stack->poll, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&stack->poll, POLL_IDLE, __ATOMIC_RELAXED);
     /* Pairs with requestPoll: it sets attention, issues membarrier, then reads cap's stack. */
     atomic_signal_fence(memory_order_seq_cst);
     uint32_t asked = atomic_load_explicit(&cap->attention, memory_order_relaxed) & (ATTENTION_POLL | ATTENTION_SLOW);

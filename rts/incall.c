@@ -13,10 +13,10 @@
 
 /* ---- In ---- */
 
-/* The runtime is not running, or ended while we waited. */
-static Capability *refuseClosed(bool hooks)
+/* The runtime is not running, or ended under the call. */
+static Capability *refuseClosed(bool ended, bool hooks)
 {
-    Capability *dead = currentEpoch == 0 ? &deadNotStarted : &deadClosed;
+    Capability *dead = ended || runtimeIsEnding ? &deadClosed : &deadNotStarted;
     if (hooks) hostConfig.closedHook(hostConfig.closedCtx, dead->dead);
     return dead;
 }
@@ -27,28 +27,29 @@ static Capability *refuse(Capability *dead, const char *what, bool hooks)
     return dead;
 }
 
-/* A Task that may begin an in-call, with an InCall for it; or why not. */
-static InCall *newBoundTask(Capability **dead, bool hooks)
+/* The calling thread's first in-call, or one that it must not begin: NULL, and why. */
+__attribute__((noinline)) static InCall *newBoundTaskSlow(Capability **dead, bool hooks)
 {
     Task *task = myTask;
-    if (CAPSTAN_UNLIKELY(task == NULL)) {
-        if (numCapabilities == 0) {
-            *dead = refuseClosed(hooks);
-            return NULL;
-        }
-        task = newTask();
-        if (task == NULL) {
-            *dead = refuse(&deadNoMemory, "rts_lock", hooks);
-            return NULL;
-        }
+    if (task == NULL && numCapabilities == 0) *dead = refuseClosed(false, hooks);
+    else if ((task = newTask()) == NULL) *dead = refuse(&deadNoMemory, "rts_lock", hooks);
+    else if (task->finalizing) *dead = refuse(&deadFinalizer, "rts_lock", hooks);
+    else if (task->cap != NULL) *dead = refuse(&deadHolds, "rts_lock", hooks);
+    else {
+        InCall *incall = newInCall(task);
+        if (incall != NULL) return incall;
+        *dead = refuse(&deadNoMemory, "rts_lock", hooks);
     }
-    if (CAPSTAN_UNLIKELY(task->cap != NULL || task->finalizing)) {
-        *dead = refuse(task->finalizing ? &deadFinalizer : &deadHolds, "rts_lock", hooks);
-        return NULL;
-    }
-    InCall *incall = newInCall(task);
-    if (CAPSTAN_UNLIKELY(incall == NULL)) *dead = refuse(&deadNoMemory, "rts_lock", hooks);
-    return incall;
+    return NULL;
+}
+
+/* A Task that may begin an in-call, with an InCall for it; or why not. */
+static inline InCall *newBoundTask(Capability **dead, bool hooks)
+{
+    Task *task = myTask;
+    if (CAPSTAN_UNLIKELY(task == NULL || task->cap != NULL || task->finalizing || task->spare == NULL))
+        return newBoundTaskSlow(dead, hooks);
+    return newInCall(task);
 }
 
 /* The capability is held: the in-call begins. */
@@ -66,18 +67,20 @@ static Capability *dropInCall(InCall *incall, bool hooks)
 {
     unlinkInCall(incall->task, incall);
     endInCall(incall->task, incall);
-    return refuseClosed(hooks);
+    return refuseClosed(true, hooks);
 }
 
-/* Somebody stops the world just now: do not hold it up with a new in-call.  Nothing is held yet that could move. */
-static Capability *makeWay(InCall *incall, bool hooks)
+/* Something is asked of the capability that was just taken: a new in-call does not hold it up.  Nothing is held yet that
+ * could move. */
+__attribute__((noinline)) static Capability *makeWay(InCall *incall, bool hooks)
 {
-    Stack *stack = &incall->stack;
-    for (;;) {
-        uint32_t asked = atomic_load_explicit(&stack->cap->attention, memory_order_relaxed);
-        if (!(asked & ATTENTION_STOP)) return stack->cap;
-        if (!yieldCapability(stack)) return dropInCall(incall, hooks);
-    }
+    Task *task = incall->task;
+    if (serviceRequests(&incall->stack)) return task->cap;
+    Capability *cap = task->cap;
+    task->cap = NULL;
+    Capability *dead = dropInCall(incall, hooks);
+    if (cap != NULL) releaseCapability(cap);
+    return dead;
 }
 
 Capability *rts_lock(void)
@@ -88,10 +91,10 @@ Capability *rts_lock(void)
     Capability *cap = waitForCapability(incall->task);
     if (CAPSTAN_UNLIKELY(cap == NULL)) {
         endInCall(incall->task, incall);
-        return refuseClosed(true);
+        return refuseClosed(incall->task->wakeup == WAIT_CLOSED, true);
     }
     beginInCall(incall, cap);
-    return CAPSTAN_LIKELY(incall->stack.poll == 0) ? cap : makeWay(incall, true);
+    return CAPSTAN_LIKELY(!isPolled(&incall->stack)) ? cap : makeWay(incall, true);
 }
 
 RtsStatus rts_tryLock(Capability **out)
@@ -102,13 +105,14 @@ RtsStatus rts_tryLock(Capability **out)
         cap = find_capability_for_task(incall->task);
         if (cap != NULL) {
             beginInCall(incall, cap);
+            if (isPolled(&incall->stack)) cap = makeWay(incall, false);
         } else {
             endInCall(incall->task, incall);
             if (numCapabilities != 0) {
                 *out = &deadBusy;
                 return RTS_BUSY;
             }
-            cap = refuseClosed(false);
+            cap = refuseClosed(false, false);
         }
     }
     *out = cap;
@@ -143,7 +147,6 @@ void rts_unlock(Capability *cap)
     }
     capabilityInvariants(cap);
     InCall *incall = task->incall;
-    incall->stack.roots = NULL;
     task->incall = incall->prev;
     endInCall(task, incall);
     task->cap = NULL;
@@ -197,10 +200,6 @@ __attribute__((noinline)) static void endRaised(InCall *incall, HaskellObj excep
     if (incall->stack.cap->dead == RTS_OK) return;
     /* It came back without a capability: the in-call is over. */
     unlinkInCall(incall->task, incall);
-    incall->stack.roots = NULL;
-    incall->stack.trap = NULL;
-    incall->suspended = false;
-    incall->exception = CAPSTAN_POISON;
     endInCall(incall->task, incall);
 }
 
@@ -216,6 +215,7 @@ static void createBoundThread(Capability **cap, HaskellObj closure, ArchBody *bo
         incall->tso.closure = closure;
         CatchResult result = archEnter(stack, body, NULL);
         *cap = stack->cap;
+        incall->tso.closure = CAPSTAN_UNIT;
         if (CAPSTAN_LIKELY(!result.raised)) {
             incall->status = Success;
             value = result.value;
@@ -245,7 +245,7 @@ void rts_evalStableIOMain(Capability **cap, HsStablePtr s, HsStablePtr *ret) { r
 /* runIO, runNonIO: what stubs wrap around the closure they evaluate. */
 static HaskellObj runIO_entry(Stack *stack, HaskellObj self, HaskellObj io, HaskellObj world)
 {
-    return rts_callN(stack, io, 1, &world);
+    return rts_call1(stack, io, world);
 }
 static HaskellObj runNonIO_entry(Stack *stack, HaskellObj self, HaskellObj value, HaskellObj world)
 {

@@ -9,31 +9,53 @@ CollectionTotals totals;
 
 /* ---- Yielding ---- */
 
-/* The capability is gone for good: the runtime ended while this in-call waited for one. */
-static void loseCapability(Stack *stack)
+/* Until it is taken back, the in-call counts for a collection of its own epoch only. */
+void suspendThread(Stack *stack)
 {
-    stack->cap = &deadInterrupted;
-    incallOfStack(stack)->task->cap = NULL;
+    InCall *incall = incallOfStack(stack);
+    Capability *cap = stack->cap;
+    incall->epoch = currentEpoch;
+    incall->suspended = true;
+    incall->task->cap = NULL;
+    incall->task->last = cap;
+    releaseCapability(cap);
+}
+
+/* A capability for a suspended in-call, unless its runtime has ended. */
+static Capability *takeForSuspended(InCall *incall)
+{
+    Capability *cap = waitForCapability(incall->task);
+    if (cap != NULL && incall->epoch != currentEpoch) {
+        releaseCapability(cap);
+        cap = NULL;
+    }
+    return cap;
+}
+
+/* Go on with what takeForSuspended gave.  false: nothing, and never again. */
+static bool reenter(Stack *stack, Capability *cap)
+{
+    InCall *incall = incallOfStack(stack);
+    if (cap == NULL) {
+        stack->cap = &deadInterrupted;
+        return false;
+    }
+    incall->task->cap = incall->task->last = cap;
+    incall->suspended = false;
+    setRunningStack(cap, stack);
+    return true;
 }
 
 bool yieldCapability(Stack *stack)
 {
-    Task *task = incallOfStack(stack)->task;
-    Capability *cap = stack->cap;
+    Nursery *nursery = &stack->cap->nursery;
     /* What the nursery owes this thread goes with the thread. */
-    bool overflowed = cap->nursery.overflowed, refused = cap->nursery.refused;
-    cap->nursery.overflowed = cap->nursery.refused = false;
-    task->cap = NULL;
-    releaseCapability(cap);
-    cap = waitForCapability(task);
-    if (cap == NULL) {
-        loseCapability(stack);
-        return false;
-    }
-    task->cap = task->last = cap;
-    cap->nursery.overflowed |= overflowed;
-    cap->nursery.refused |= refused;
-    setRunningStack(cap, stack);
+    bool overflowed = nursery->overflowed, refused = nursery->refused;
+    nursery->overflowed = nursery->refused = false;
+    suspendThread(stack);
+    if (!reenter(stack, takeForSuspended(incallOfStack(stack)))) return false;
+    stack->cap->nursery.overflowed |= overflowed;
+    stack->cap->nursery.refused |= refused;
     return true;
 }
 
@@ -104,7 +126,7 @@ bool performCollection(void)
 
 static uint32_t takeRequests(Stack *stack)
 {
-    __atomic_store_n(&stack->poll, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&stack->poll, POLL_IDLE, __ATOMIC_RELAXED);
     /* Pairs with requestPoll, which stores poll after its membarrier: either it comes back, or attention is seen now. */
     atomic_signal_fence(memory_order_seq_cst);
     if (stack->cap->attention & ATTENTION_SLOW) atomic_thread_fence(memory_order_seq_cst);
@@ -154,7 +176,6 @@ void safepoint(Stack *stack)
 {
 #ifdef CAPSTAN_TORTURE
     bool ok = torture(stack) && serviceRequests(stack);
-    __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
 #else
     bool ok = serviceRequests(stack);
 #endif
@@ -166,33 +187,11 @@ void rts_pollStackSlow(Stack *stack) { safepoint(stack); }
 
 /* ---- Safe calls ---- */
 
-void suspendThread(Stack *stack)
-{
-    InCall *incall = incallOfStack(stack);
-    Capability *cap = stack->cap;
-    incall->epoch = currentEpoch;
-    incall->suspended = true;
-    incall->task->cap = NULL;
-    incall->task->last = cap;
-    releaseCapability(cap);
-}
-
 /* The in-call cannot go on: leave it without touching the heap. */
 static _Noreturn void abandonSuspended(Stack *stack, Capability *dead)
 {
     stack->cap = dead;
     raiseToBase(stack, CAPSTAN_SHUTDOWN);
-}
-
-/* A capability for a suspended in-call, unless its runtime has ended. */
-static Capability *takeForSuspended(InCall *incall)
-{
-    Capability *cap = waitForCapability(incall->task);
-    if (cap != NULL && incall->epoch != currentEpoch) {
-        releaseCapability(cap);
-        cap = NULL;
-    }
-    return cap;
 }
 
 /* Another in-call of this thread began later and has not ended: the host switched stacks under us. */
@@ -216,13 +215,8 @@ static _Noreturn void leaveOutOfOrder(Stack *stack)
 void resumeThread(Stack *stack)
 {
     InCall *incall = incallOfStack(stack);
-    Task *task = incall->task;
-    if (task->incall != incall) leaveOutOfOrder(stack);
-    Capability *cap = takeForSuspended(incall);
-    if (cap == NULL) abandonSuspended(stack, &deadInterrupted);
-    task->cap = task->last = cap;
-    incall->suspended = false;
-    setRunningStack(cap, stack);
+    if (incall->task->incall != incall) leaveOutOfOrder(stack);
+    if (!reenter(stack, takeForSuspended(incall))) abandonSuspended(stack, &deadInterrupted);
     rts_poll(stack);
 }
 
@@ -247,9 +241,6 @@ void killInCall(InCall *incall)
     if (cap == NULL) cap = takeForSuspended(incall);
     if (cap != NULL) rearmThunks(stack);
     unlinkInCall(task, incall);
-    stack->trap = NULL;
-    stack->roots = NULL;
-    incall->suspended = false;
     endInCall(task, incall);
     task->cap = NULL;
     if (cap != NULL) releaseCapability(cap);

@@ -9,8 +9,21 @@ char updateFrameTag[1];
  * only if it goes below. */
 #define FIRST_GUESS ((uintptr_t)16 * 1024)
 
+/* false: the thread runs on a stack of the host's own making. */
+static bool askForBounds(Task *task, Stack *stack, uintptr_t sp)
+{
+    uintptr_t lo, hi;
+    if (!osThreadStackBounds(&lo, &hi) || sp - lo >= hi - lo) return false;
+    task->lo = lo;
+    task->hi = hi;
+    stack->limit = lo + STACK_HEADROOM;
+    return true;
+}
+
 void findStackBounds(Task *task, Stack *stack, uintptr_t sp)
 {
+    if (task->secondCall && askForBounds(task, stack, sp)) return;
+    task->secondCall = true;
     stack->lo = sp - FIRST_GUESS;
     stack->hi = 0; /* a guess */
     stack->limit = stack->lo;
@@ -20,13 +33,7 @@ bool isStackOverflow(Stack *stack, uintptr_t sp)
 {
     Task *task = incallOfStack(stack)->task;
     if (stack->hi == 0 && stack->limit == stack->lo) {
-        uintptr_t lo, hi;
-        if (osThreadStackBounds(&lo, &hi) && sp - lo < hi - lo) {
-            task->lo = lo;
-            task->hi = hi;
-            stack->limit = lo + STACK_HEADROOM;
-        } else {
-            /* A stack of the host's own making. */
+        if (!askForBounds(task, stack, sp)) {
             size_t budget = hostConfig.foreign_stack_bytes;
             stack->limit = stack->lo + FIRST_GUESS - (budget > FIRST_GUESS ? budget : FIRST_GUESS);
         }

@@ -45,6 +45,9 @@ static void wantCollection(void *nursery)
     if (stack != NULL) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
 }
 
+/* Tasks may be made before the first start. */
+__attribute__((constructor)) static void introduceTasks(void) { initTasks(&deadNotStarted, abandonTask); }
+
 /* ---- Configuration ---- */
 
 /* A copy of what the host gave, of whatever version, with defaults and options applied. */
@@ -107,7 +110,6 @@ static bool startNurseries(unsigned n)
 static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
 {
     if (!loadTopology(c->debug_numa_nodes, message, size)) return RTS_NO_MEMORY;
-    initTasks(&deadClosed, abandonTask);
     initStop();
     archLeavingSideways = leaveSideways;
     HeapSettings heapSettings = { c->nursery_bytes, c->heap_limit_bytes, c->verify_heap, c->poison_from_space };
@@ -190,6 +192,7 @@ static void freeInfoTables(void)
 static void endRuntime(void)
 {
     if (startup.config.onExitHook) startup.config.onExitHook(startup.config.onExitCtx);
+    runtimeIsEnding = true;
     while (!stopWorld(NULL, ATTENTION_SHUTDOWN)) waitForStopper();
     closeCapabilities();
     leaveStopped();
@@ -200,6 +203,7 @@ static void endRuntime(void)
     freeHeap();
     if (task != NULL) task->finalizing = false;
     freeInfoTables();
+    runtimeIsEnding = false;
 }
 
 void hs_exit(void)

@@ -59,6 +59,7 @@ struct Task_ {
     Capability *cap;         /* [owner] the capability that the thread holds, or NULL */
     Capability *last;        /* [owner] where to look first; never NULL */
     uint32_t flags;          /* [owner] */
+    bool secondCall;         /* [owner] has begun an in-call: the next may ask for the stack's bounds */
     bool finalizing;         /* [owner] inside a release function: must not call in */
     unsigned node;           /* [owner] NUMA node, when the Task was made */
     unsigned preferred;      /* [owner] capability, with TASK_PREFERS */
@@ -97,9 +98,14 @@ static inline InCall *newInCall(Task *task)
     task->spare = incall->prev;
     return incall;
 }
-/* Put one back that is on no stack.  Its roots and traps are none, its status anything. */
+/* Put one back that is on no stack.  Spare ones are not scanned: nothing may be left in it. */
 static inline void endInCall(Task *task, InCall *incall)
 {
+    incall->stack.roots = NULL;
+    incall->stack.trap = NULL;
+    incall->exception = CAPSTAN_POISON;
+    incall->tso.closure = CAPSTAN_UNIT;
+    incall->suspended = false;
     incall->prev = task->spare;
     task->spare = incall;
 }

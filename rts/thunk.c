@@ -65,7 +65,7 @@ static HaskellObj runThunk(Stack *stack, HaskellObj thunk)
     HaskellObj value;
     if (thunk->info->kind == CLOSURE_AP) {
         StgAP *ap = (StgAP *)thunk;
-        value = rts_callN(stack, ap->fun, 1, &ap->arg);
+        value = rts_call1(stack, ap->fun, ap->arg);
     } else {
         value = enterThunk(stack, thunk);
     }

@@ -1,10 +1,9 @@
 /*
- * Wrong use of the interface by a host: each is reported, none does harm, and the next call works.  What ends have to do with it
- * stands in exit_test.c, threads and stacks in sideways_test.c.
+ * Wrong use of the interface by a host: each is reported, none does harm, and the next call works.  What ends have to do with
+ * it stands in exit_test.c, threads and stacks in sideways_test.c, memory and depth in limits_test.c.
  */
 #include "misuse.h"
 
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -98,6 +97,34 @@ static void test_lock_before_init(void **state)
     hs_exit();
     rts_setInCallCapability(1, 0);
     rts_dump(putDumpLine, NULL);
+}
+
+/* The exit status of a child that runs fn. */
+static int inChild(void (*fn)(void))
+{
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGSEGV, SIG_DFL);
+        alarm(TEST_SECONDS);
+        fn();
+        _exit(77);
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static void refuseByDefault(void)
+{
+    if (freopen("/dev/null", "w", stderr) == NULL) _exit(3);
+    stubTwice(1);
+}
+
+/* No hook has been set yet, so the default ones act: a message and exit(1). */
+static void test_default_refusal(void **state)
+{
+    assert_int_equal(inChild(refuseByDefault), 1);
 }
 
 static void test_lock_after_exit(void **state)
@@ -371,21 +398,6 @@ static void test_no_status(void **state)
     hs_exit();
 }
 
-/* The exit status of a child that runs fn. */
-static int inChild(void (*fn)(void))
-{
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        alarm(TEST_SECONDS);
-        fn();
-        _exit(77);
-    }
-    int status = -1;
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
 static void raiseByDefault(void)
 {
     RtsConfig config = RTS_CONFIG_INIT;
@@ -395,18 +407,9 @@ static void raiseByDefault(void)
     stubRaise(1);
 }
 
-static void refuseByDefault(void)
-{
-    if (freopen("/dev/null", "w", stderr) == NULL) _exit(3);
-    stubTwice(1);
-}
-
 /* As in GHC: a message and exit(1). */
 static void test_default_status_hook(void **state)
 {
-#ifdef MISUSE_TSAN
-    skip(); /* its runtime does not survive fork and exit of a process that has had threads */
-#endif
     assert_int_equal(inChild(raiseByDefault), 1);
 }
 
@@ -740,9 +743,9 @@ static void test_lock_in_finalizer(void **state)
 
 int main(void)
 {
-    if (getenv("BADINPUT_REFUSE") != NULL) refuseByDefault();
     const struct CMUnitTest tests[] = {
-        TEST(test_lock_before_init),     TEST(test_lock_after_exit),       TEST(test_closed_hook_returns),
+        TEST(test_lock_before_init),     TEST(test_default_refusal),       TEST(test_lock_after_exit),
+        TEST(test_closed_hook_returns),
         TEST(test_lock_inside_unsafe_call), TEST(test_lock_twice),         TEST(test_lock_in_key_destructor),
         TEST(test_unlock_not_held),      TEST(test_unlock_in_safe_call),   TEST(test_unlock_in_unsafe_call),
         TEST(test_out_of_order),         TEST(test_not_holder),            TEST(test_inside_incall),

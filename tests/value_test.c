@@ -675,8 +675,12 @@ static void testPoisonReadsAsZero(void **state)
 
 /* ---- A capability that is not held ---- */
 
+/* Making a value is too cheap for a check of this in every build. */
 static void testNotHeld(void **state)
 {
+#ifndef CAPSTAN_DEBUG
+    skip();
+#else
     Capability *before = cap;
 
     rts_unlock(cap);
@@ -687,6 +691,7 @@ static void testNotHeld(void **state)
     assert_poison(rts_apply(before, &identity_closure, CAPSTAN_UNIT));
     assert_error(RTS_NOT_HOLDER);
     cap = rts_lock();
+#endif
 }
 
 #define test(name) cmocka_unit_test_setup_teardown(name, lockIt, unlockIt)

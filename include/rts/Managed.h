@@ -91,7 +91,8 @@ extern "C" {
 #define CAPSTAN_THUNK(fname, nfree) CAPSTAN_LAMBDA_(fname, CLOSURE_THUNK, nfree, 0)
 
 /* A constant computed when it is first needed (and anew after hs_exit and hs_init): fname_closure. */
-#define CAPSTAN_CAF(fname)                                                                                           \
+#define CAPSTAN_CAF(fname) CAPSTAN_CAF_(fname)
+#define CAPSTAN_CAF_(fname)                                                                                          \
     static HaskellObj fname##_entry(Stack *stack, HaskellObj self);                                                  \
     const StgInfoTable fname##_info = { CLOSURE_THUNK, INFO_STATIC, 0, 0, 0, 0, (StgFunPtr)fname##_entry, #fname,     \
                                         NULL };                                                                      \
@@ -101,7 +102,8 @@ extern "C" {
 /* A constructor with named fields, the contag-th of its type:
  *   Con_new(cap, fields...) makes one (CAPSTAN_POISON without memory), CAPSTAN_IS(Con, v) tests an evaluated value,
  *   CAPSTAN_GET(Con, v, field) reads, Con_field is the field's place, Con_info the table. */
-#define CAPSTAN_CON(Con, contag, ...)                                                                                \
+#define CAPSTAN_CON(Con, contag, ...) CAPSTAN_CON_(Con, contag, __VA_ARGS__)
+#define CAPSTAN_CON_(Con, contag, ...)                                                                                \
     enum { CAPSTAN_EACH(CAPSTAN_FIELD_INDEX_, Con, __VA_ARGS__) Con##_fields };                                      \
     static const char *const Con##_fieldNames[] = { CAPSTAN_EACH(CAPSTAN_FIELD_NAME_, Con, __VA_ARGS__) };           \
     const StgInfoTable Con##_info = { CLOSURE_CON, 0, 0, Con##_fields, 0, (contag), NULL, #Con, Con##_fieldNames };  \
@@ -116,11 +118,13 @@ extern "C" {
         return con;                                                                                                  \
     }
 /* A constructor without fields: Con_closure is its one value. */
-#define CAPSTAN_STATIC_CON(Con, contag)                                                                              \
+#define CAPSTAN_STATIC_CON(Con, contag) CAPSTAN_STATIC_CON_(Con, contag)
+#define CAPSTAN_STATIC_CON_(Con, contag)                                                                              \
     const StgInfoTable Con##_info = { CLOSURE_CON, INFO_STATIC, 0, 0, 0, (contag), NULL, #Con, NULL };               \
     StgClosure Con##_closure = { &Con##_info, {} }
 /* A constant constructor: name_closure, whose fields are static closures and CAPSTAN_SMALL_INT(...)s. */
-#define CAPSTAN_STATIC(name, Con, ...) StgClosure name##_closure = { &Con##_info, { __VA_ARGS__ } }
+#define CAPSTAN_STATIC(name, Con, ...) CAPSTAN_STATIC_(name, Con, __VA_ARGS__)
+#define CAPSTAN_STATIC_(name, Con, ...) StgClosure name##_closure = { &Con##_info, { __VA_ARGS__ } }
 
 /* For use in other files. */
 #define CAPSTAN_EXTERN(name) extern StgClosure name##_closure
@@ -204,14 +208,15 @@ static inline HsInt rts_intValue(HaskellObj v)
  * too many apply the result.  The callee's arity is looked at here; nobody else has to. */
 
 CAPSTAN_API HaskellObj rts_callN(Stack *stack, HaskellObj f, size_t n, const HaskellObj *args) CAPSTAN_SAFEPOINT;
+/* The same with one argument. */
+CAPSTAN_API HaskellObj rts_call1(Stack *stack, HaskellObj f, HaskellObj arg) CAPSTAN_SAFEPOINT;
 /* rts_call(stack, f, a, b): up to 24 arguments. */
 #define rts_call(stack, f, ...) \
     rts_callN((stack), (f), CAPSTAN_NARGS(__VA_ARGS__), (HaskellObj[]){ __VA_ARGS__ })
 /* Run an IO action. */
 static inline HaskellObj rts_runIO(Stack *stack, HaskellObj action)
 {
-    HaskellObj world = CAPSTAN_WORLD;
-    return rts_callN(stack, action, 1, &world);
+    return rts_call1(stack, action, CAPSTAN_WORLD);
 }
 
 /* return rts_tailCallN(...): the call happens after the caller's frame is gone.  Not a safepoint itself; n up to
@@ -230,7 +235,7 @@ static inline HaskellObj rts_tailCallN(Stack *stack, HaskellObj f, size_t n, con
 CAPSTAN_API HaskellObj rts_evaluate(Stack *stack, HaskellObj v) CAPSTAN_SAFEPOINT;
 static inline HaskellObj rts_force(Stack *stack, HaskellObj v)
 {
-    return CAPSTAN_LIKELY(!rts_isThunk(v)) ? v : rts_evaluate(stack, v);
+    return CAPSTAN_LIKELY(rts_isSmallInt(v) || (!rts_isThunk(v) && v != CAPSTAN_POISON)) ? v : rts_evaluate(stack, v);
 }
 
 CAPSTAN_API void rts_pollStackSlow(Stack *stack) CAPSTAN_SAFEPOINT;

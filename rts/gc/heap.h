@@ -54,8 +54,14 @@ void freeHeap(void);
 bool initNursery(Nursery *nursery, void (*wantCollection)(void *nursery));
 
 /* words >= 1 of uninitialised memory, or NULL: then nursery->refused is set.  Never collects, never moves anything. */
-StgWord *allocate(Nursery *nursery, size_t words);
 StgWord *allocateSlow(Nursery *nursery, size_t words);
+static inline StgWord *allocate(Nursery *nursery, size_t words)
+{
+    StgWord *p = nursery->r.hp;
+    if (CAPSTAN_UNLIKELY((size_t)(nursery->r.hpLim - p) < words)) return allocateSlow(nursery, words);
+    nursery->r.hp = p + words;
+    return p;
+}
 /* The same for a byte array that will never move; its bytes start at a multiple of 16. */
 StgWord *allocatePinned(Nursery *nursery, size_t words);
 

@@ -125,16 +125,6 @@ StgWord *allocateSlow(Nursery *n, size_t words)
     return p;
 }
 
-StgWord *allocate(Nursery *n, size_t words)
-{
-    StgWord *p = n->r.hp;
-    if (CAPSTAN_LIKELY((size_t)(n->r.hpLim - p) >= words)) {
-        n->r.hp = p + words;
-        return p;
-    }
-    return allocateSlow(n, words);
-}
-
 /* Objects start at multiples of 16, so that the bytes behind two header words do too. */
 StgWord *allocatePinned(Nursery *n, size_t words)
 {

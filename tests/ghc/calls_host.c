@@ -51,7 +51,9 @@ CAPSTAN_IO(CALLS_poke32, address, value)
     return CAPSTAN_UNIT;
 }
 
-CAPSTAN_CAF(CALLS_answer)
+/* One more step, in which the name is expanded. */
+#define CAF(name) CAPSTAN_CAF(name)
+CAF(CALLS_answer)
 {
     return CAPSTAN_SMALL_INT(42);
 }

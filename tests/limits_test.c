@@ -1,0 +1,319 @@
+/*
+ * Where memory and stacks end: deep recursion, the heap limit wherever it can be met, an operating system that refuses.
+ */
+#include "misuse.h"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+/* ---- Deep recursion ---- */
+
+CAPSTAN_FUN(limitsDeep, n)
+{
+    HsInt k = rts_intValue(rts_force(stack, n));
+    if (k == 0) return CAPSTAN_SMALL_INT(0);
+    HaskellObj rest = rts_call(stack, &limitsDeep_closure, CAPSTAN_SMALL_INT(k - 1));
+    return rts_int(stack, rts_intValue(rest) + 1);
+}
+
+static HaskellObj goDeep(Stack *stack, void *arg)
+{
+    return rts_call(stack, &limitsDeep_closure, CAPSTAN_SMALL_INT(INT64_MAX / 4));
+}
+
+CAPSTAN_IO(limitsCatchDeep)
+{
+    HaskellObj result = CAPSTAN_UNIT;
+    if (rts_try(stack, goDeep, NULL, &result)) return CAPSTAN_SMALL_INT(-1);
+    return CAPSTAN_SMALL_INT(result == &capstan_StackOverflow_closure);
+}
+
+static SchedulerStatus goDown(HsInt depth, HsInt *value)
+{
+    HaskellObj ret;
+    char text[64];
+    Capability *cap = rts_lock();
+    rts_evalIO(&cap, rts_apply(cap, (HaskellObj)runNonIO_closure, rts_apply(cap, &limitsDeep_closure, rts_mkInt(cap, depth))),
+               &ret);
+    SchedulerStatus status = rts_getSchedStatus(cap);
+    if (status == Killed) {
+        rts_showException(cap, rts_getException(cap), text, sizeof text);
+        if (strstr(text, "overflow") == NULL || rts_getException(cap) != &capstan_StackOverflow_closure) status = NoStatus;
+    }
+    *value = rts_getInt(ret);
+    rts_unlock(cap);
+    return status;
+}
+
+static void *goDownTwice(void *arg)
+{
+    HsInt value;
+    for (int i = 0; i < 2; i++)
+        if (goDown(INT64_MAX / 4, &value) != Killed || value != 0) return (void *)1;
+    if (goDown(100, &value) != Success || value != 100) return (void *)2;
+    if (callAction(&limitsCatchDeep_closure, NULL, &value) != Success || value != 1) return (void *)3;
+    return callWell() == 42 ? NULL : (void *)4;
+}
+
+static void test_deep_recursion(void **state)
+{
+    assert_int_equal(startHooked(1), RTS_OK);
+    assert_null(goDownTwice(NULL));
+    assert_int_equal(tookUp(&heard.stackOverflows), 3);
+    hs_exit();
+}
+
+/* The smallest stack that a thread of the host may be expected to have. */
+static void test_deep_on_small_stack(void **state)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    void *result = &result;
+    assert_int_equal(startHooked(1), RTS_OK);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, SLOW_BUILD ? 1 << 20 : 128 << 10);
+    assert_int_equal(pthread_create(&thread, &attributes, goDownTwice, NULL), 0);
+    pthread_join(thread, &result);
+    assert_null(result);
+    pthread_attr_destroy(&attributes);
+    hs_exit();
+}
+
+/* A chain of thunks that was built lazily. */
+static void test_deep_thunks(void **state)
+{
+    HaskellObj ret;
+    assert_int_equal(startHooked(1), RTS_OK);
+    Capability *cap = rts_lock();
+    HaskellObj chain = rts_mkInt(cap, 0);
+    for (int i = 0; i < 1000000; i++) chain = rts_apply(cap, &misuseTwice_closure, chain);
+    rts_eval(&cap, chain, &ret);
+    assert_int_equal(rts_getSchedStatus(cap), Killed);
+    assert_true(rts_getException(cap) == &capstan_StackOverflow_closure);
+    rts_unlock(cap);
+    assert_int_equal(callWell(), 42);
+    hs_exit();
+}
+
+/* ---- The heap limit ---- */
+
+#define LIMIT ((size_t)16 << 20)
+
+CAPSTAN_CON(LimitsCell, 1, item, next)
+CAPSTAN_STATIC_CON(LimitsNil, 0);
+
+static RtsStatus startLimited(unsigned capabilities)
+{
+    RtsConfig config = hookedConfig(capabilities);
+    config.heap_limit_bytes = LIMIT;
+    config.nursery_bytes = 256 << 10;
+    config.verify_heap = true;
+    config.poison_from_space = true;
+    return rts_start(&config, NULL, 0);
+}
+
+/* A list of byte arrays (0: of numbers) of that size, to the end of memory; the caller roots nothing. */
+static HaskellObj hogList(Stack *stack, HsInt size, HsInt polls)
+{
+    HaskellObj list = &LimitsNil_closure;
+    CAPSTAN_ROOTS(stack, list);
+    for (HsInt i = 1;; i++) {
+        HaskellObj item = size == 0 ? CAPSTAN_SMALL_INT(i) : rts_mkBytes(stack->cap, NULL, (size_t)size);
+        HaskellObj cell = item == CAPSTAN_POISON ? item : LimitsCell_new(stack->cap, item, list);
+        if (cell == CAPSTAN_POISON) rts_raise(stack, &capstan_HeapOverflow_closure);
+        list = cell;
+        if (i % polls == 0) rts_poll(stack);
+    }
+    CAPSTAN_UNROOT(stack);
+    return list;
+}
+
+CAPSTAN_IO(limitsHog, size, polls)
+{
+    return hogList(stack, rts_intValue(size), rts_intValue(polls));
+}
+
+typedef struct { HsInt size, polls; } Hog;
+
+static HaskellObj runHog(Stack *stack, void *arg)
+{
+    Hog *hog = arg;
+    return hogList(stack, hog->size, hog->polls);
+}
+
+CAPSTAN_IO(limitsCatchHog)
+{
+    Hog hog = { 0, 100 };
+    HaskellObj result = CAPSTAN_UNIT;
+    if (rts_try(stack, runHog, &hog, &result)) return CAPSTAN_SMALL_INT(-1);
+    return CAPSTAN_SMALL_INT(result == &capstan_HeapOverflow_closure);
+}
+
+static SchedulerStatus hogMemory(HsInt size, HsInt polls)
+{
+    HaskellObj ret = CAPSTAN_UNIT;
+    Capability *cap = rts_lock();
+    HaskellObj hog = rts_apply(cap, &limitsHog_closure, rts_mkInt(cap, size));
+    rts_evalIO(&cap, rts_apply(cap, (HaskellObj)runIO_closure, rts_apply(cap, hog, rts_mkInt(cap, polls))), &ret);
+    SchedulerStatus status = rts_getSchedStatus(cap);
+    if (ret != CAPSTAN_POISON) status = NoStatus;
+    rts_unlock(cap);
+    return status;
+}
+
+static void test_heap_limit_in_managed_code(void **state)
+{
+    static const HsInt sizes[] = { 0, 16, 900, 20000, 1 << 20 };
+    assert_int_equal(startLimited(2), RTS_OK);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        /* With a safepoint often, and once in a while. */
+        for (HsInt polls = SLOW_BUILD ? 2000 : 10; polls <= 100000; polls *= 20) {
+            assert_int_equal(hogMemory(sizes[i], polls), HeapExhausted);
+            assert_int_equal(callWell(), 42);
+        }
+    }
+    assert_true(tookUp(&heard.outOfHeap) > 0);
+    assert_int_equal(heardOtherErrors(), 0);
+    hs_exit();
+}
+
+static void test_heap_limit_caught(void **state)
+{
+    HsInt value = 0;
+    assert_int_equal(startLimited(1), RTS_OK);
+    assert_int_equal(callAction(&limitsCatchHog_closure, NULL, &value), Success);
+    assert_int_equal(value, 1);
+    assert_int_equal(callWell(), 42);
+    hs_exit();
+}
+
+static void *hogOnThread(void *arg)
+{
+    for (int i = 0; i < 3; i++)
+        if (hogMemory((HsInt)arg, 100) != HeapExhausted) return (void *)1;
+    return NULL;
+}
+
+static void test_heap_limit_many(void **state)
+{
+    pthread_t threads[4];
+    assert_int_equal(startLimited(2), RTS_OK);
+    for (intptr_t i = 0; i < 4; i++) threads[i] = spawn(hogOnThread, (void *)(i * 500));
+    for (int i = 0; i < 4; i++) assert_null(joinThread(threads[i]));
+    hs_perform_gc();
+    assert_int_equal(callWell(), 42);
+    hs_exit();
+}
+
+/* Nothing may unwind there, and nothing is collected. */
+static void test_heap_limit_between_lock_and_unlock(void **state)
+{
+    static const size_t sizes[] = { 8, 500, 100000, 3 << 20 };
+    assert_int_equal(startLimited(1), RTS_OK);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        HaskellObj ret = CAPSTAN_UNIT;
+        size_t taken = 0;
+        Capability *cap = rts_lock();
+        while (taken <= 2 * LIMIT && rts_mkBytes(cap, NULL, sizes[i]) != CAPSTAN_POISON) taken += sizes[i];
+        assert_true(taken <= 2 * LIMIT);
+        assert_int_equal(rts_getSchedStatus(cap), HeapExhausted);
+        /* A stub that goes on has its call end in the same way. */
+        rts_evalIO(&cap, rts_apply(cap, &limitsHog_closure, CAPSTAN_POISON), &ret);
+        assert_int_equal(rts_getSchedStatus(cap), HeapExhausted);
+        assert_true(ret == CAPSTAN_POISON);
+        rts_unlock(cap);
+        hs_perform_gc();
+        assert_int_equal(callWell(), 42);
+    }
+    hs_exit();
+}
+
+/* What lives grows step by step past what a collection has room to copy. */
+static void test_heap_limit_during_collection(void **state)
+{
+    unsigned steps = 0;
+    StgStablePtr kept[1000];
+    assert_int_equal(startLimited(2), RTS_OK);
+    for (bool full = false; !full && steps < 1000; ) {
+        Capability *cap = rts_lock();
+        HaskellObj bytes = rts_mkBytes(cap, "kept", 4), array = rts_mkArray(cap, 3000, bytes);
+        full = array == CAPSTAN_POISON;
+        if (!full) kept[steps++] = getStablePtr((StgPtr)(void *)array);
+        rts_unlock(cap);
+        hs_perform_gc();
+    }
+    assert_true(steps > 100 && steps < 1000);
+    /* All of it is still there. */
+    Capability *cap = rts_lock();
+    for (unsigned i = 0; i < steps; i++) {
+        char text[5] = "";
+        HaskellObj array = (HaskellObj)(void *)deRefStablePtr(kept[i]);
+        assert_int_equal(rts_arrayLength(array), 3000);
+        rts_copyBytes(rts_getElem(array, 2999), 0, text, 4);
+        assert_string_equal(text, "kept");
+        freeStablePtr(kept[i]);
+    }
+    rts_unlock(cap);
+    hs_perform_gc();
+    assert_int_equal(callWell(), 42);
+    assert_int_equal(hogMemory(0, 100), HeapExhausted);
+    assert_int_equal(callWell(), 42);
+    hs_exit();
+}
+
+/* ---- The operating system refuses ---- */
+
+/* Whatever it lets us have, the answer is a status and never a crash. */
+static void startInLittleSpace(void)
+{
+    char message[200] = "";
+    RtsConfig config = hookedConfig(2);
+    RtsStatus status = rts_start(&config, message, sizeof message);
+    if (status != RTS_OK) _exit(status == RTS_NO_MEMORY && message[0] != 0 ? 0 : 1);
+    HsInt value = callWell();
+    if (value != 42 && value != -(HsInt)HeapExhausted) _exit(2);
+    SchedulerStatus hogged = hogMemory(1000, 100);
+    if (hogged != HeapExhausted) _exit(3);
+    hs_exit();
+    _exit(0);
+}
+
+static void test_little_address_space(void **state)
+{
+#if defined(MISUSE_ASAN) || defined(MISUSE_TSAN)
+    skip(); /* their shadow takes more */
+#endif
+    static const rlim_t sizes[] = { 32 << 20, 64 << 20, 200 << 20, (rlim_t)1 << 30 };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        fflush(NULL);
+        pid_t child = fork();
+        if (child == 0) {
+            struct rlimit limit = { sizes[i], sizes[i] };
+            signal(SIGSEGV, SIG_DFL);
+            alarm(TEST_SECONDS);
+            setrlimit(RLIMIT_AS, &limit);
+            startInLittleSpace();
+        }
+        int status = -1;
+        waitpid(child, &status, 0);
+        if (status != 0) fail_msg("in %lu bytes: wait status %x", (unsigned long)sizes[i], (unsigned)status);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_deep_recursion),
+        TEST(test_deep_on_small_stack),
+        TEST(test_deep_thunks),
+        TEST(test_heap_limit_in_managed_code),
+        TEST(test_heap_limit_caught),
+        TEST(test_heap_limit_many),
+        TEST(test_heap_limit_between_lock_and_unlock),
+        TEST(test_heap_limit_during_collection),
+        TEST(test_little_address_space),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

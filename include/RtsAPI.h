@@ -38,7 +38,7 @@ CAPSTAN_API Capability *rts_lock(void) CAPSTAN_NOSAFEPOINT;
 /* The same without hooks and without waiting.  *cap is a real capability if and only if the status is RTS_OK. */
 CAPSTAN_API RtsStatus rts_tryLock(Capability **cap) CAPSTAN_NOSAFEPOINT;
 
-/* End the in-call that holds cap.  Errors: RTS_NOT_HOLDER. */
+/* End the in-call that holds cap.  Errors: RTS_NOT_HOLDER; RTS_OUT_OF_ORDER from an unsafe call of its managed code. */
 CAPSTAN_API void rts_unlock(Capability *cap) CAPSTAN_NOSAFEPOINT;
 
 /* Whether cap is a dead one, and why it was given. */

@@ -357,27 +357,34 @@ HaskellObj rts_callN(Stack *stack, HaskellObj f, size_t n, const HaskellObj *arg
     return callSlow(stack, f, n, args);
 }
 
+__attribute__((noinline)) static HaskellObj call1Slow(Stack *stack, HaskellObj f, HaskellObj arg)
+{
+    return rts_callN(stack, f, 1, &arg);
+}
+
 /* One argument, the world of an IO action mostly: f is a function, or the application of one to all its others. */
+HaskellObj passCall1(Stack *stack, HaskellObj f, HaskellObj arg)
+{
+    if (CAPSTAN_UNLIKELY(rts_isImmediate(f))) return call1Slow(stack, f, arg);
+    const StgInfoTable *info = rts_info(f);
+    if (info->kind == CLOSURE_AP) {
+        StgAP *ap = (StgAP *)f;
+        if (CAPSTAN_UNLIKELY(thunkState(f) != 0 || rts_isImmediate(ap->fun))) return call1Slow(stack, f, arg);
+        info = rts_info(ap->fun);
+        if (info->kind == CLOSURE_FUN && info->arity == 2)
+            return ((HaskellObj(*)(Stack *, HaskellObj, HaskellObj, HaskellObj))info->entry)(stack, ap->fun, ap->arg, arg);
+    } else if (info->kind == CLOSURE_FUN && info->arity == 1) {
+        return ((HaskellObj(*)(Stack *, HaskellObj, HaskellObj))info->entry)(stack, f, arg);
+    }
+    return call1Slow(stack, f, arg);
+}
+
 HaskellObj rts_call1(Stack *stack, HaskellObj f, HaskellObj arg)
 {
     checkStack(stack);
-    if (CAPSTAN_LIKELY(!isPolled(stack) && !rts_isImmediate(f))) {
-        const StgInfoTable *info = rts_info(f);
-        HaskellObj result;
-        if (info == &capstan_AP_info) {
-            StgAP *ap = (StgAP *)f;
-            if (CAPSTAN_UNLIKELY(thunkState(f) != 0 || rts_isImmediate(ap->fun))) return callSlow(stack, f, 1, &arg);
-            info = rts_info(ap->fun);
-            if (info->kind != CLOSURE_FUN || info->arity != 2) return callApplication(stack, f, 1, &arg);
-            result = ((HaskellObj(*)(Stack *, HaskellObj, HaskellObj, HaskellObj))info->entry)(stack, ap->fun, ap->arg, arg);
-        } else if (info->kind == CLOSURE_FUN && info->arity == 1) {
-            result = ((HaskellObj(*)(Stack *, HaskellObj, HaskellObj))info->entry)(stack, f, arg);
-        } else {
-            return callSlow(stack, f, 1, &arg);
-        }
-        return CAPSTAN_LIKELY(result != CAPSTAN_TAILCALL) ? result : runPending(stack);
-    }
-    return callSlow(stack, f, 1, &arg);
+    if (CAPSTAN_UNLIKELY(isPolled(stack))) return call1Slow(stack, f, arg);
+    HaskellObj result = passCall1(stack, f, arg);
+    return CAPSTAN_LIKELY(result != CAPSTAN_TAILCALL) ? result : runPending(stack);
 }
 
 HaskellObj enterThunk(Stack *stack, HaskellObj thunk)

@@ -13,6 +13,9 @@ static inline void checkStack(Stack *stack)
     if (CAPSTAN_UNLIKELY(archStackPointer() < stack->limit)) checkStackSlow(stack);
 }
 
+/* rts_call1 for who has just come from a safepoint and passes the result on: it may be CAPSTAN_TAILCALL. */
+HaskellObj passCall1(Stack *stack, HaskellObj f, HaskellObj arg);
+
 /* Run a thunk's code; a tail call that it left is done. */
 HaskellObj enterThunk(Stack *stack, HaskellObj thunk);
 

@@ -13,7 +13,8 @@ _Atomic bool runtimeIsEnding;
 Capability deadNotStarted = DEAD(RTS_NOT_STARTED, Refused), deadClosed = DEAD(RTS_CLOSED, Refused),
            deadHolds = DEAD(RTS_HOLDS_CAPABILITY, Refused), deadFinalizer = DEAD(RTS_IN_FINALIZER, Refused),
            deadNoMemory = DEAD(RTS_NO_MEMORY, Refused), deadInterrupted = DEAD(RTS_CLOSED, Interrupted),
-           deadOutOfOrder = DEAD(RTS_OUT_OF_ORDER, Interrupted), deadBusy = DEAD(RTS_BUSY, Refused);
+           deadOutOfOrder = DEAD(RTS_OUT_OF_ORDER, Interrupted), deadBusy = DEAD(RTS_BUSY, Refused),
+           finalizerMark = DEAD(RTS_IN_FINALIZER, Refused);
 
 Lock capsLock = LOCK_INIT(RANK_CAPS);
 void (*capabilityStopped)(void);

@@ -62,6 +62,8 @@ extern _Atomic bool runtimeIsEnding;
 /* Capabilities that are none: what rts_lock returns when it must not return a real one. */
 extern Capability deadNotStarted, deadClosed, deadHolds, deadFinalizer, deadNoMemory, deadInterrupted,
     deadOutOfOrder, deadBusy;
+/* In Task.cap while the thread runs finalizers without a capability; nobody is ever given it. */
+extern Capability finalizerMark;
 
 static inline CapstanRegs *regsOf(Capability *cap) { return &cap->nursery.r; }
 

@@ -2,6 +2,7 @@
  * of the modules they belong to. */
 #include "incall.h"
 
+#include "apply.h"
 #include "arch.h"
 #include "exception.h"
 #include "os/topology.h"
@@ -27,37 +28,23 @@ static Capability *refuse(Capability *dead, const char *what, bool hooks)
     return dead;
 }
 
-/* The calling thread's first in-call, or one that it must not begin: NULL, and why. */
-__attribute__((noinline)) static InCall *newBoundTaskSlow(Capability **dead, bool hooks)
+/* A Task that may begin an in-call; or NULL, and why not. */
+static Task *newBoundTask(Capability **dead, bool hooks)
 {
-    Task *task = myTask;
+    Task *task = getMyTask();
     if (task == NULL && numCapabilities == 0) *dead = refuseClosed(false, hooks);
     else if ((task = newTask()) == NULL) *dead = refuse(&deadNoMemory, "rts_lock", hooks);
     else if (task->finalizing) *dead = refuse(&deadFinalizer, "rts_lock", hooks);
     else if (task->cap != NULL) *dead = refuse(&deadHolds, "rts_lock", hooks);
-    else {
-        InCall *incall = newInCall(task);
-        if (incall != NULL) return incall;
-        *dead = refuse(&deadNoMemory, "rts_lock", hooks);
-    }
+    else return task;
     return NULL;
 }
 
-/* A Task that may begin an in-call, with an InCall for it; or why not. */
-static inline InCall *newBoundTask(Capability **dead, bool hooks)
-{
-    Task *task = myTask;
-    if (CAPSTAN_UNLIKELY(task == NULL || task->cap != NULL || task->finalizing || task->spare == NULL))
-        return newBoundTaskSlow(dead, hooks);
-    return newInCall(task);
-}
-
 /* The capability is held: the in-call begins. */
-static inline void beginInCall(InCall *incall, Capability *cap)
+static inline void beginInCall(Task *task, InCall *incall, Capability *cap)
 {
-    Task *task = incall->task;
     pushInCall(task, incall);
-    task->cap = task->last = cap;
+    task->cap = cap;
     incall->status = NoStatus;
     setRunningStack(cap, &incall->stack);
 }
@@ -83,40 +70,42 @@ __attribute__((noinline)) static Capability *makeWay(InCall *incall, bool hooks)
     return dead;
 }
 
+/* The whole of it: newBoundTask, newInCall, waitForCapability. */
+__attribute__((noinline)) static Capability *lockSlow(bool wait)
+{
+    Capability *cap;
+    Task *task = newBoundTask(&cap, wait);
+    if (task == NULL) return cap;
+    InCall *incall = newInCall(task);
+    if (incall == NULL) return refuse(&deadNoMemory, "rts_lock", wait);
+    cap = wait ? waitForCapability(task) : find_capability_for_task(task);
+    if (cap == NULL) {
+        endInCall(task, incall);
+        if (!wait && numCapabilities != 0) return &deadBusy;
+        return refuseClosed(wait && task->wakeup == WAIT_CLOSED, wait);
+    }
+    task->last = cap;
+    beginInCall(task, incall, cap);
+    return isPolled(&incall->stack) ? makeWay(incall, wait) : cap;
+}
+
+/* The same when nothing is in the way: there is a Task, it has a spare InCall, the capability it used last is free. */
 Capability *rts_lock(void)
 {
-    Capability *dead;
-    InCall *incall = newBoundTask(&dead, true);
-    if (CAPSTAN_UNLIKELY(incall == NULL)) return dead;
-    Capability *cap = waitForCapability(incall->task);
-    if (CAPSTAN_UNLIKELY(cap == NULL)) {
-        endInCall(incall->task, incall);
-        return refuseClosed(incall->task->wakeup == WAIT_CLOSED, true);
-    }
-    beginInCall(incall, cap);
+    Task *task = myTask;
+    if (CAPSTAN_UNLIKELY(task == NULL || task->cap != NULL)) return lockSlow(true);
+    InCall *incall = task->spare;
+    Capability *cap = task->last;
+    if (CAPSTAN_UNLIKELY(incall == NULL || !tryTakeCapability(cap, task))) return lockSlow(true);
+    task->spare = incall->prev;
+    beginInCall(task, incall, cap);
     return CAPSTAN_LIKELY(!isPolled(&incall->stack)) ? cap : makeWay(incall, true);
 }
 
 RtsStatus rts_tryLock(Capability **out)
 {
-    Capability *cap = NULL;
-    InCall *incall = newBoundTask(&cap, false);
-    if (incall != NULL) {
-        cap = find_capability_for_task(incall->task);
-        if (cap != NULL) {
-            beginInCall(incall, cap);
-            if (isPolled(&incall->stack)) cap = makeWay(incall, false);
-        } else {
-            endInCall(incall->task, incall);
-            if (numCapabilities != 0) {
-                *out = &deadBusy;
-                return RTS_BUSY;
-            }
-            cap = refuseClosed(false, false);
-        }
-    }
-    *out = cap;
-    return cap->dead;
+    *out = lockSlow(false);
+    return (*out)->dead;
 }
 
 /* ---- Out ---- */
@@ -125,7 +114,7 @@ __attribute__((noinline)) static void refuseUnlock(Task *task, Capability *cap)
 {
     if (cap->dead != RTS_OK) return;
     if (task != NULL && task->cap == cap)
-        reportError(RTS_INSIDE_INCALL, "rts_unlock: managed code of this in-call is running");
+        reportError(RTS_OUT_OF_ORDER, "rts_unlock: managed code of this in-call is running");
     else
         reportError(RTS_NOT_HOLDER, "rts_unlock: %s", rts_statusText(RTS_NOT_HOLDER));
 }
@@ -148,7 +137,11 @@ void rts_unlock(Capability *cap)
     capabilityInvariants(cap);
     InCall *incall = task->incall;
     task->incall = incall->prev;
-    endInCall(task, incall);
+    /* What endInCall clears, as far as it can be set here. */
+    incall->stack.roots = NULL;
+    if (CAPSTAN_UNLIKELY(incall->status > Success)) incall->exception = CAPSTAN_POISON;
+    incall->prev = task->spare;
+    task->spare = incall;
     task->cap = NULL;
     if (CAPSTAN_UNLIKELY(cap->nursery.refused)) cap->nursery.refused = cap->nursery.overflowed = false;
     releaseCapability(cap);
@@ -186,7 +179,12 @@ static HaskellObj runIOThread(Stack *stack, void *arg)
 static HaskellObj runStrictIOThread(Stack *stack, void *arg)
 {
     rts_poll(stack);
-    return rts_force(stack, rts_runIO(stack, stack->tso->closure));
+    HaskellObj io = stack->tso->closure;
+    /* (runIO io), which stubs build, is io. */
+    if (CAPSTAN_LIKELY(!rts_isImmediate(io) && rts_info(io)->kind == CLOSURE_AP &&
+                       ((StgAP *)io)->fun == (HaskellObj)runIO_closure))
+        io = ((StgAP *)io)->arg;
+    return rts_force(stack, rts_runIO(stack, io));
 }
 
 /* An uncaught exception, or the end of the runtime. */
@@ -204,14 +202,14 @@ __attribute__((noinline)) static void endRaised(InCall *incall, HaskellObj excep
 }
 
 /* Run a bound thread on the caller's own stack. */
-static void createBoundThread(Capability **cap, HaskellObj closure, ArchBody *body, HaskellObj *ret, uint32_t mask)
+static inline __attribute__((always_inline)) void createBoundThread(Capability **cap, HaskellObj closure, ArchBody *body,
+                                                                     HaskellObj *ret)
 {
     InCall *incall = checkHolder(*cap, "evaluation");
     HaskellObj value = CAPSTAN_POISON;
     if (CAPSTAN_LIKELY(incall != NULL)) {
         Stack *stack = &incall->stack;
         adoptStack(incall->task, stack, archStackPointer());
-        stack->mask = mask;
         incall->tso.closure = closure;
         CatchResult result = archEnter(stack, body, NULL);
         *cap = stack->cap;
@@ -223,21 +221,32 @@ static void createBoundThread(Capability **cap, HaskellObj closure, ArchBody *bo
             endRaised(incall, result.value);
         }
     }
-    if (ret != NULL) *ret = value;
+    if (CAPSTAN_LIKELY(ret != NULL)) *ret = value;
 }
 
-void rts_eval(Capability **cap, HaskellObj p, HaskellObj *ret) { createBoundThread(cap, p, runGenThread, ret, 0); }
+static void createGenThread(Capability **cap, HaskellObj p, HaskellObj *ret) { createBoundThread(cap, p, runGenThread, ret); }
+static void createIOThread(Capability **cap, HaskellObj p, HaskellObj *ret) { createBoundThread(cap, p, runIOThread, ret); }
+static inline void createStrictIOThread(Capability **cap, HaskellObj p, HaskellObj *ret)
+{
+    createBoundThread(cap, p, runStrictIOThread, ret);
+}
+
+void rts_eval(Capability **cap, HaskellObj p, HaskellObj *ret) { createGenThread(cap, p, ret); }
 void rts_eval_(Capability **cap, HaskellObj p, unsigned stack_size, HaskellObj *ret) { rts_eval(cap, p, ret); }
-void rts_evalIO(Capability **cap, HaskellObj p, HaskellObj *ret) { createBoundThread(cap, p, runStrictIOThread, ret, 0); }
-void rts_inCall(Capability **cap, HaskellObj p, HaskellObj *ret) { rts_evalIO(cap, p, ret); }
-void rts_evalLazyIO(Capability **cap, HaskellObj p, HaskellObj *ret) { createBoundThread(cap, p, runIOThread, ret, 0); }
+void rts_evalIO(Capability **cap, HaskellObj p, HaskellObj *ret) { createStrictIOThread(cap, p, ret); }
+void rts_inCall(Capability **cap, HaskellObj p, HaskellObj *ret) { createStrictIOThread(cap, p, ret); }
+void rts_evalLazyIO(Capability **cap, HaskellObj p, HaskellObj *ret) { createIOThread(cap, p, ret); }
 void rts_evalLazyIO_(Capability **cap, HaskellObj p, unsigned stack_size, HaskellObj *ret) { rts_evalLazyIO(cap, p, ret); }
 
 void rts_evalStableIO(Capability **cap, HsStablePtr s, HsStablePtr *ret)
 {
-    HaskellObj value;
+    HaskellObj value = CAPSTAN_POISON;
     if (ret != NULL) *ret = NULL;
-    createBoundThread(cap, (HaskellObj)deRefStablePtr(s), runStrictIOThread, &value, MASKED_INTERRUPTIBLE);
+    InCall *incall = checkHolder(*cap, "rts_evalStableIO");
+    if (incall == NULL) return;
+    incall->stack.mask = MASKED_INTERRUPTIBLE;
+    createStrictIOThread(cap, (HaskellObj)deRefStablePtr(s), &value);
+    incall->stack.mask = UNMASKED;
     if (ret != NULL && rts_getSchedStatus(*cap) == Success) *ret = getStablePtr((StgPtr)value);
 }
 void rts_evalStableIOMain(Capability **cap, HsStablePtr s, HsStablePtr *ret) { rts_evalStableIO(cap, s, ret); }
@@ -245,7 +254,7 @@ void rts_evalStableIOMain(Capability **cap, HsStablePtr s, HsStablePtr *ret) { r
 /* runIO, runNonIO: what stubs wrap around the closure they evaluate. */
 static HaskellObj runIO_entry(Stack *stack, HaskellObj self, HaskellObj io, HaskellObj world)
 {
-    return rts_call1(stack, io, world);
+    return passCall1(stack, io, world);
 }
 static HaskellObj runNonIO_entry(Stack *stack, HaskellObj self, HaskellObj value, HaskellObj world)
 {

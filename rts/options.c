@@ -9,24 +9,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MIN_NURSERY (4 * BLOCK_BYTES)
+#define MAX_NURSERY ((size_t)1 << 36)
+#define MIN_LIMIT   ((size_t)4 << 20)
+#define MAX_QUANTUM 10000000
+
 enum Form { COUNT, SIZE, FLAG };
 
 /* Every option: its name, the field, what may follow, for the message. */
 static const struct {
     const char *name;
     enum Form form;
-    size_t field;
+    size_t field, min, max;
     const char *expected;
 } optionTable[] = {
-    { "-N", COUNT, offsetof(RtsConfig, capabilities), "-N or -N<number of capabilities, 1 to 1024>" },
-    { "-A", SIZE, offsetof(RtsConfig, nursery_bytes), "-A<size>, as -A1m; 64k at least" },
-    { "-M", SIZE, offsetof(RtsConfig, heap_limit_bytes), "-M<size>, as -M512m" },
-    { "--quantum=", COUNT, offsetof(RtsConfig, quantum_us), "--quantum=<microseconds>" },
-    { "--foreign-stack=", SIZE, offsetof(RtsConfig, foreign_stack_bytes), "--foreign-stack=<size>" },
-    { "--debug-numa=", COUNT, offsetof(RtsConfig, debug_numa_nodes), "--debug-numa=<number of nodes>" },
-    { "--verify-heap", FLAG, offsetof(RtsConfig, verify_heap), "--verify-heap" },
-    { "--poison", FLAG, offsetof(RtsConfig, poison_from_space), "--poison" },
-    { "--no-membarrier", FLAG, offsetof(RtsConfig, no_membarrier), "--no-membarrier" },
+    { "-N", COUNT, offsetof(RtsConfig, capabilities), 1, MAX_CAPABILITIES, "-N or -N<number of capabilities, 1 to 1024>" },
+    { "-A", SIZE, offsetof(RtsConfig, nursery_bytes), MIN_NURSERY, MAX_NURSERY, "-A<size>, as -A1m: 64k to 64g" },
+    { "-M", SIZE, offsetof(RtsConfig, heap_limit_bytes), MIN_LIMIT, SIZE_MAX, "-M<size>, as -M512m: 4m and four -A at least" },
+    { "--quantum=", COUNT, offsetof(RtsConfig, quantum_us), 1, MAX_QUANTUM, "--quantum=<microseconds, up to ten seconds>" },
+    { "--foreign-stack=", SIZE, offsetof(RtsConfig, foreign_stack_bytes), 16 << 10, SIZE_MAX,
+      "--foreign-stack=<size>, 16k at least" },
+    { "--debug-numa=", COUNT, offsetof(RtsConfig, debug_numa_nodes), 1, TOPOLOGY_NODES_PRETENDED_MAX,
+      "--debug-numa=<number of nodes>" },
+    { "--verify-heap", FLAG, offsetof(RtsConfig, verify_heap), 0, 0, "--verify-heap" },
+    { "--poison", FLAG, offsetof(RtsConfig, poison_from_space), 0, 0, "--poison" },
+    { "--no-membarrier", FLAG, offsetof(RtsConfig, no_membarrier), 0, 0, "--no-membarrier" },
 };
 #define OPTIONS (sizeof optionTable / sizeof *optionTable)
 
@@ -67,7 +74,7 @@ static bool setField(RtsConfig *config, size_t i, const char *rest)
         *(bool *)field = true;
         return true;
     case SIZE:
-        if (!parseNumber(rest, true, &n) || n == 0) return false;
+        if (!parseNumber(rest, true, &n) || n < optionTable[i].min || n > optionTable[i].max) return false;
         *(size_t *)field = n;
         return true;
     case COUNT:
@@ -75,7 +82,7 @@ static bool setField(RtsConfig *config, size_t i, const char *rest)
             *(unsigned *)field = 0; /* -N alone: as many as there are processors */
             return true;
         }
-        if (!parseNumber(rest, false, &n) || n == 0 || n > 100000000) return false;
+        if (!parseNumber(rest, false, &n) || n < optionTable[i].min || n > optionTable[i].max) return false;
         *(unsigned *)field = (unsigned)n;
         return true;
     }
@@ -146,14 +153,17 @@ static RtsStatus wrong(char *message, size_t size, const char *what)
 
 RtsStatus checkConfig(const RtsConfig *c, char *message, size_t size)
 {
+    if ((unsigned)c->rts_opts_enabled > RtsOptsAll) return wrong(message, size, "rts_opts_enabled: expected one of RtsOptsEnabled");
     if (c->capabilities > MAX_CAPABILITIES) return wrong(message, size, "capabilities (-N): expected 1 to 1024");
-    if (c->nursery_bytes < 4 * BLOCK_BYTES || c->nursery_bytes > (size_t)1 << 36)
+    if (c->nursery_bytes < MIN_NURSERY || c->nursery_bytes > MAX_NURSERY)
         return wrong(message, size, "nursery_bytes (-A): expected 64 KiB to 64 GiB");
     if (c->heap_limit_bytes != 0 &&
-        (c->heap_limit_bytes < 4u << 20 || c->heap_limit_bytes < 4 * c->nursery_bytes))
+        (c->heap_limit_bytes < MIN_LIMIT || c->heap_limit_bytes < 4 * c->nursery_bytes))
         return wrong(message, size, "heap_limit_bytes (-M): expected 0 (none), or 4 MiB and four nurseries (-A) at least");
     if (c->debug_numa_nodes > TOPOLOGY_NODES_PRETENDED_MAX)
         return wrong(message, size, "debug_numa_nodes (--debug-numa): expected fewer nodes");
-    if (c->quantum_us > 10000000) return wrong(message, size, "quantum_us (--quantum): expected at most ten seconds");
+    if (c->foreign_stack_bytes < 16 << 10)
+        return wrong(message, size, "foreign_stack_bytes (--foreign-stack): expected 16 KiB at least");
+    if (c->quantum_us > MAX_QUANTUM) return wrong(message, size, "quantum_us (--quantum): expected at most ten seconds");
     return RTS_OK;
 }

@@ -87,9 +87,13 @@ static bool collectStopped(uint64_t began, RtsCollection *c)
 /* After the world goes on: what the host hears of a collection. */
 static void afterCollection(Task *task, const RtsCollection *c)
 {
+    Capability *cap = task->cap;
     task->finalizing = true;
+    /* Whoever calls in now finds the Task busy, capability or not. */
+    if (cap == NULL) task->cap = &finalizerMark;
     if (hostConfig.gcDoneHook) hostConfig.gcDoneHook(hostConfig.gcDoneCtx, c);
     if (haveExternalReleases()) runExternalReleases(false);
+    task->cap = cap;
     task->finalizing = false;
 }
 

@@ -199,9 +199,15 @@ static void endRuntime(void)
     revertStaticThunks();
     freeAllStablePtrs();
     Task *task = newTask();
-    if (task != NULL) task->finalizing = true;
+    if (task != NULL) {
+        task->finalizing = true;
+        task->cap = &finalizerMark;
+    }
     freeHeap();
-    if (task != NULL) task->finalizing = false;
+    if (task != NULL) {
+        task->finalizing = false;
+        task->cap = NULL;
+    }
     freeInfoTables();
     runtimeIsEnding = false;
 }

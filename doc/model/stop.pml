@@ -237,8 +237,9 @@ inline closeWorld()
     :: else -> break
     od;
     j = 0;
+    WANT_LOCK
     atomic {
-        LOCKABLE ->
+        LOCKABLE -> LOCKED
 #ifdef BUG_CLOSE_WAKES_ONE
         if
         :: nempty(queue) -> queue?<j>; word[j] = 1
@@ -327,7 +328,7 @@ proctype Exiter(byte me)
 
 #ifdef ENDLESS
 /* Who sets out to stop the world gets it. */
-ltl stopperGetsWorld { [] (awaited -> <> !awaited) }
+ltl stopped { [] (awaited -> <> !awaited) }
 #endif
 
 proctype Monitor()

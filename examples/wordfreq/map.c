@@ -6,7 +6,7 @@
 enum {
     SHARDS = 256,       /* tries, so that threads seldom swap the same root; a power of two */
     MAX_DEPTH = 64,     /* of a trie: it tests each bit of a hash once at most */
-    SPAN = 1024,        /* bytes of text between two safepoints, about */
+    SPAN = 128,         /* bytes of text between two safepoints, about: what is allocated for them fits the heap's reserve */
     STEPS = 256,        /* steps of other loops between two safepoints */
 };
 

@@ -1,0 +1,499 @@
+/*
+ * Threads that leave in the middle (pthread_exit, cancellation), stacks that the runtime never saw (coroutines of the host), and
+ * calls that go far in and out: 300 levels, 10 000 threads, a second asleep.
+ */
+#include "misuse.h"
+
+#include <ucontext.h>
+
+#ifdef MISUSE_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+#include <cmocka.h>
+
+/* ---- Leaving in the middle ---- */
+
+static _Atomic int ready, unwound;
+
+static void noteUnwound(void *arg) { atomic_fetch_add(&unwound, 1); }
+
+static void *exitHere(void *arg) { pthread_exit(arg); }
+
+/* Comes to a cancellation point again and again. */
+static void *awaitCancel(void *arg)
+{
+    for (;;) {
+        atomic_store(&ready, 1);
+        pthread_testcancel();
+        sleepMs(1);
+    }
+    return NULL;
+}
+
+static void *leaveInInnerCall(void *fn)
+{
+    callUnsafely((void *(*)(void *))fn, NULL, NULL);
+    return NULL;
+}
+
+static void *leaveInInnerSafeCall(void *fn)
+{
+    callSafely((void *(*)(void *))fn, NULL, NULL);
+    return NULL;
+}
+
+/* Where a thread is when it leaves by leave(). */
+typedef struct {
+    void (*place)(void *(*leave)(void *));
+    void *(*leave)(void *);
+} Leaving;
+
+static void inManaged(void *(*leave)(void *)) { callUnsafely(leave, NULL, NULL); }
+static void inSafeCall(void *(*leave)(void *)) { callSafely(leave, NULL, NULL); }
+static void inNestedManaged(void *(*leave)(void *)) { callSafely(leaveInInnerCall, (void *)leave, NULL); }
+static void inNestedSafeCall(void *(*leave)(void *)) { callSafely(leaveInInnerSafeCall, (void *)leave, NULL); }
+
+/* No frame of the runtime is left through: the thread's end must find out. */
+static void betweenLockAndUnlock(void *(*leave)(void *))
+{
+    Capability *cap = rts_lock();
+    rts_mkBytes(cap, "abc", 3);
+    leave(NULL);
+    rts_unlock(cap);
+}
+
+static void *leaveThread(void *arg)
+{
+    Leaving *leaving = arg;
+    pthread_cleanup_push(noteUnwound, NULL);
+    leaving->place(leaving->leave);
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+static void expectLeft(void (*place)(void *(*)(void *)), bool cancel)
+{
+    Leaving leaving = { place, cancel ? awaitCancel : exitHere };
+    unsigned tasks = tasksNow();
+    for (int i = 0; i < 20; i++) {
+        atomic_store(&ready, 0);
+        atomic_store(&unwound, 0);
+        pthread_t thread = spawn(leaveThread, &leaving);
+        if (cancel) {
+            waitFor(&ready);
+            pthread_cancel(thread);
+        }
+        void *result = joinThread(thread);
+        assert_true(result == (cancel ? PTHREAD_CANCELED : NULL));
+        assert_int_equal(atomic_load(&unwound), 1);
+        /* The only capability is free again, and nothing is left to scan. */
+        assert_int_equal(callWell(), 42);
+        hs_perform_gc();
+        assert_int_equal(tasksNow(), tasks);
+    }
+}
+
+static void expectLeaving(void (*place)(void *(*)(void *)))
+{
+    RtsConfig config = hookedConfig(1);
+    config.verify_heap = config.poison_from_space = true;
+    assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
+    assert_int_equal(callWell(), 42);
+    expectLeft(place, false);
+    expectLeft(place, true);
+    assert_int_equal(heardOtherErrors(), 0);
+    hs_exit();
+}
+
+static void test_leave_managed(void **state) { expectLeaving(inManaged); }
+static void test_leave_safe_call(void **state) { expectLeaving(inSafeCall); }
+static void test_leave_nested_managed(void **state) { expectLeaving(inNestedManaged); }
+static void test_leave_nested_safe_call(void **state) { expectLeaving(inNestedSafeCall); }
+static void test_leave_between(void **state) { expectLeaving(betweenLockAndUnlock); }
+
+/* ---- A thunk whose evaluator is gone ---- */
+
+static _Atomic int thunkStarts;
+static void *(*thunkLeaves)(void *); /* what its first evaluator does */
+
+CAPSTAN_CAF(sidewaysValue)
+{
+    if (atomic_fetch_add(&thunkStarts, 1) == 0) {
+        atomic_store(&ready, 1);
+        rts_safeCall(stack, thunkLeaves, NULL);
+    }
+    return CAPSTAN_SMALL_INT(1234);
+}
+
+static void *evaluateValue(void *arg)
+{
+    HaskellObj ret;
+    Capability *cap = rts_lock();
+    rts_eval(&cap, &sidewaysValue_closure, &ret);
+    HsInt value = rts_getSchedStatus(cap) == Success ? rts_getInt(ret) : -(HsInt)rts_getSchedStatus(cap);
+    rts_unlock(cap);
+    return (void *)value;
+}
+
+static void *exitLater(void *arg)
+{
+    sleepMs(100);
+    pthread_exit(NULL);
+}
+
+/* Others wait for it meanwhile: one of them must take it up. */
+static void test_thunk_of_leaver(void **state)
+{
+    void *(*const leaves[])(void *) = { exitHere, exitLater, awaitCancel };
+    for (int i = 0; i < 3; i++) {
+        pthread_t waiters[3];
+        assert_int_equal(startHooked(2), RTS_OK);
+        atomic_store(&thunkStarts, 0);
+        atomic_store(&ready, 0);
+        thunkLeaves = leaves[i];
+        pthread_t leaver = spawn(evaluateValue, NULL);
+        waitFor(&ready);
+        for (int k = 0; k < 3; k++) waiters[k] = spawn(evaluateValue, NULL);
+        if (i == 2) {
+            sleepMs(50);
+            pthread_cancel(leaver);
+        }
+        joinThread(leaver);
+        for (int k = 0; k < 3; k++) assert_int_equal((HsInt)joinThread(waiters[k]), 1234);
+        assert_int_equal(atomic_load(&thunkStarts), 2);
+        assert_int_equal((HsInt)evaluateValue(NULL), 1234);
+        assert_int_equal(atomic_load(&thunkStarts), 2);
+        hs_exit();
+    }
+}
+
+/* ---- Coroutines of the host ---- */
+
+#define COROUTINE_BYTES ((size_t)(SLOW_BUILD ? 2 << 20 : 512 << 10))
+
+typedef struct {
+    ucontext_t self, home;
+    char *memory;
+    void (*fn)(void *);
+    void *arg;
+    bool done;
+#ifdef MISUSE_TSAN
+    void *fiber, *homeFiber;
+#endif
+} Coroutine;
+
+static __thread Coroutine *running;
+
+/* TSan keeps a stack of calls for each fiber, so nothing here may be seen to enter on one and leave on another. */
+__attribute__((no_sanitize("thread"))) static void switchContext(Coroutine *c, bool home)
+{
+#ifdef MISUSE_TSAN
+    __tsan_switch_to_fiber(home ? c->homeFiber : c->fiber, 0);
+#endif
+    if (home) swapcontext(&c->self, &c->home);
+    else swapcontext(&c->home, &c->self);
+}
+
+static void beginCoroutine(void)
+{
+    Coroutine *c = running;
+    c->fn(c->arg);
+    c->done = true;
+    switchContext(c, true);
+}
+
+static void makeCoroutine(Coroutine *c, void (*fn)(void *), void *arg)
+{
+    memset(c, 0, sizeof *c);
+    c->memory = malloc(COROUTINE_BYTES);
+    c->fn = fn;
+    c->arg = arg;
+    getcontext(&c->self);
+    c->self.uc_stack.ss_sp = c->memory;
+    c->self.uc_stack.ss_size = COROUTINE_BYTES;
+    c->self.uc_link = NULL;
+    makecontext(&c->self, beginCoroutine, 0);
+#ifdef MISUSE_TSAN
+    c->fiber = __tsan_create_fiber(0);
+#endif
+}
+
+/* Run it until it pauses or ends. */
+static void resumeCoroutine(Coroutine *c)
+{
+#ifdef MISUSE_TSAN
+    c->homeFiber = __tsan_get_current_fiber();
+#endif
+    running = c;
+    switchContext(c, false);
+}
+
+static void freeCoroutine(Coroutine *c)
+{
+#ifdef MISUSE_TSAN
+    __tsan_destroy_fiber(c->fiber);
+#endif
+    free(c->memory);
+}
+
+static void *pauseHere(void *arg)
+{
+    switchContext(arg, true);
+    return (void *)7;
+}
+
+/* What a coroutine did. */
+typedef struct {
+    Coroutine coroutine;
+    HsInt value;
+    SchedulerStatus status;
+} Outing;
+
+static void callOnce(void *arg)
+{
+    Outing *outing = arg;
+    outing->value = callWell();
+}
+
+static void callAndPause(void *arg)
+{
+    Outing *outing = arg;
+    outing->status = callSafely(pauseHere, &outing->coroutine, &outing->value);
+}
+
+CAPSTAN_FUN(sidewaysDeep, n)
+{
+    HsInt k = rts_intValue(rts_force(stack, n));
+    atomic_store(&ready, (int)k);
+    HaskellObj rest = rts_call(stack, &sidewaysDeep_closure, CAPSTAN_SMALL_INT(k + 1));
+    return rts_int(stack, rts_intValue(rest) + 1);
+}
+
+/* How deep it came. */
+static void goDeep(void *arg)
+{
+    Outing *outing = arg;
+    HaskellObj ret;
+    Capability *cap = rts_lock();
+    rts_eval(&cap, rts_apply(cap, &sidewaysDeep_closure, rts_mkInt(cap, 1)), &ret);
+    outing->status = rts_getSchedStatus(cap);
+    outing->value = atomic_load(&ready);
+    rts_unlock(cap);
+}
+
+static void goDeepWithBounds(void *arg)
+{
+    Outing *outing = arg;
+    rts_setStackBounds(outing->coroutine.memory, outing->coroutine.memory + COROUTINE_BYTES);
+    goDeep(arg);
+}
+
+static HsInt runOuting(void (*fn)(void *), SchedulerStatus *status)
+{
+    Outing outing = { .value = -1 };
+    makeCoroutine(&outing.coroutine, fn, &outing);
+    resumeCoroutine(&outing.coroutine);
+    freeCoroutine(&outing.coroutine);
+    if (status != NULL) *status = outing.status;
+    return outing.coroutine.done ? outing.value : -2;
+}
+
+static void test_call_on_unknown_stack(void **state)
+{
+    assert_int_equal(startHooked(1), RTS_OK);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(runOuting(callOnce, NULL), 42);
+        assert_int_equal(callWell(), 42);
+    }
+    assert_int_equal(heardOtherErrors(), 0);
+    hs_exit();
+}
+
+static void test_deep_on_unknown_stack(void **state)
+{
+    SchedulerStatus status = NoStatus;
+    assert_int_equal(startHooked(1), RTS_OK);
+    HsInt unknown = runOuting(goDeep, &status);
+    assert_int_equal(status, Killed);
+    assert_true(unknown > 5);
+    HsInt known = runOuting(goDeepWithBounds, &status);
+    assert_int_equal(status, Killed);
+    assert_true(known > 2 * unknown);
+    /* Forgotten again, both on another coroutine and on the thread's own stack. */
+    assert_int_equal(runOuting(goDeep, &status), unknown);
+    assert_int_equal(callWell(), 42);
+    hs_exit();
+}
+
+/* Between the two halves of a safe call on one stack, calls on others come and go. */
+static void test_calls_between(void **state)
+{
+    Outing outer, inner;
+    assert_int_equal(startHooked(1), RTS_OK);
+    makeCoroutine(&outer.coroutine, callAndPause, &outer);
+    makeCoroutine(&inner.coroutine, callAndPause, &inner);
+    resumeCoroutine(&outer.coroutine);
+    assert_int_equal(callWell(), 42);
+    resumeCoroutine(&inner.coroutine);
+    hs_perform_gc();
+    assert_int_equal(callWell(), 42);
+    resumeCoroutine(&inner.coroutine);
+    assert_int_equal(inner.status, Success);
+    assert_int_equal(inner.value, 7);
+    resumeCoroutine(&outer.coroutine);
+    assert_int_equal(outer.status, Success);
+    assert_int_equal(outer.value, 7);
+    assert_int_equal(heardOtherErrors(), 0);
+    freeCoroutine(&outer.coroutine);
+    freeCoroutine(&inner.coroutine);
+    hs_exit();
+}
+
+/* The first to begin comes back first. Its in-call cannot go on; the other one is not to blame. */
+static void test_out_of_order_coroutines(void **state)
+{
+    Outing first, second;
+    assert_int_equal(startHooked(1), RTS_OK);
+    makeCoroutine(&first.coroutine, callAndPause, &first);
+    makeCoroutine(&second.coroutine, callAndPause, &second);
+    resumeCoroutine(&first.coroutine);
+    resumeCoroutine(&second.coroutine);
+    resumeCoroutine(&first.coroutine);
+    assert_true(first.coroutine.done);
+    assert_int_not_equal(first.status, Success);
+    assert_int_equal(heardError(RTS_OUT_OF_ORDER), 1);
+    hs_perform_gc();
+    resumeCoroutine(&second.coroutine);
+    assert_true(second.coroutine.done);
+    assert_int_equal(second.status, Success);
+    assert_int_equal(second.value, 7);
+    assert_int_equal(callWell(), 42);
+    assert_int_equal(heardOtherErrors(), 0);
+    freeCoroutine(&first.coroutine);
+    freeCoroutine(&second.coroutine);
+    hs_perform_gc();
+    hs_exit();
+}
+
+/* An in-call on a coroutine that is never resumed ends with the thread. */
+static Outing forgotten;
+
+static void *forgetCoroutine(void *arg)
+{
+    makeCoroutine(&forgotten.coroutine, callAndPause, &forgotten);
+    resumeCoroutine(&forgotten.coroutine);
+    return (void *)callWell();
+}
+
+static void test_forgotten_coroutine(void **state)
+{
+    assert_int_equal(startHooked(1), RTS_OK);
+    assert_int_equal(callWell(), 42);
+    unsigned tasks = tasksNow();
+    assert_int_equal((HsInt)onThread(forgetCoroutine, NULL), 42);
+    assert_false(forgotten.coroutine.done);
+    freeCoroutine(&forgotten.coroutine);
+    hs_perform_gc();
+    assert_int_equal(tasksNow(), tasks);
+    assert_int_equal(callWell(), 42);
+    hs_exit();
+}
+
+/* ---- Far in, and many ---- */
+
+static void *descend(void *arg)
+{
+    intptr_t depth = (intptr_t)arg;
+    HsInt value = 0;
+    if (depth == 0) return (void *)callWell();
+    if (callSafely(descend, (void *)(depth - 1), &value) != Success) return (void *)-1;
+    return (void *)(value + 1);
+}
+
+static void test_nest_300_deep(void **state)
+{
+    assert_int_equal(startHooked(1), RTS_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal((HsInt)descend((void *)300), 342);
+        hs_perform_gc();
+    }
+    /* From a thread, which then ends. */
+    assert_int_equal((HsInt)onThread(descend, (void *)300), 342);
+    assert_int_equal(tasksNow(), 1);
+    hs_exit();
+}
+
+static void test_many_threads(void **state)
+{
+    enum { BATCH = 50 };
+    int batches = shortLoad() ? 10 : 200;
+    pthread_t threads[BATCH];
+    assert_int_equal(startHooked(2), RTS_OK);
+    assert_int_equal(callWell(), 42);
+    for (int b = 0; b < batches; b++) {
+        for (int i = 0; i < BATCH; i++) threads[i] = spawn(callWellOnThread, NULL);
+        for (int i = 0; i < BATCH; i++) assert_int_equal((HsInt)joinThread(threads[i]), 42);
+        assert_int_equal(tasksNow(), 1);
+    }
+    hs_thread_done();
+    hs_thread_done();
+    assert_int_equal(tasksNow(), 0);
+    assert_int_equal(callWell(), 42);
+    hs_exit();
+}
+
+static void *sleepSecond(void *arg)
+{
+    atomic_store(&ready, 1);
+    sleepMs(1000);
+    atomic_store(&ready, 2);
+    return NULL;
+}
+
+static void *sleepInSafeCall(void *arg)
+{
+    HsInt value = -1;
+    SchedulerStatus status = callSafely(sleepSecond, NULL, &value);
+    return (void *)(intptr_t)(status == Success && value == 0);
+}
+
+static void test_sleeper_delays_nobody(void **state)
+{
+    assert_int_equal(startHooked(2), RTS_OK);
+    atomic_store(&ready, 0);
+    pthread_t sleeper = spawn(sleepInSafeCall, NULL);
+    waitFor(&ready);
+    uint64_t begin = nowMs();
+    for (int i = 0; i < 20; i++) {
+        hs_perform_gc();
+        assert_int_equal(callWell(), 42);
+    }
+    uint64_t took = nowMs() - begin;
+    assert_int_equal(atomic_load(&ready), 1);
+    assert_true(took < 500 || SLOW_BUILD);
+    assert_int_equal((HsInt)joinThread(sleeper), 1);
+    assert_int_equal(heard.longStops, 0);
+    hs_exit();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_leave_managed),
+        TEST(test_leave_safe_call),
+        TEST(test_leave_nested_managed),
+        TEST(test_leave_nested_safe_call),
+        TEST(test_leave_between),
+        TEST(test_thunk_of_leaver),
+        TEST(test_call_on_unknown_stack),
+        TEST(test_deep_on_unknown_stack),
+        TEST(test_calls_between),
+        TEST(test_out_of_order_coroutines),
+        TEST(test_forgotten_coroutine),
+        TEST(test_nest_300_deep),
+        TEST(test_many_threads),
+        TEST(test_sleeper_delays_nobody),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -316,7 +316,7 @@ __attribute__((noinline)) static HaskellObj callSlow(Stack *stack, HaskellObj f,
     return runCall(stack, &call);
 }
 
-__attribute__((noinline)) static HaskellObj runPending(Stack *stack)
+__attribute__((noinline)) HaskellObj runPending(Stack *stack)
 {
     Call call;
     takePending(stack, &call);
@@ -339,8 +339,7 @@ __attribute__((noinline)) static HaskellObj callApplication(Stack *stack, Haskel
         if (rts_isImmediate(fun)) return callSlow(stack, f, n, args);
     }
     if (info->kind != CLOSURE_FUN || a + info->arity != all + CAPSTAN_MAX_ARITY) return callSlow(stack, f, n, args);
-    HaskellObj result = enterFunction(stack, fun, info, a);
-    return CAPSTAN_LIKELY(result != CAPSTAN_TAILCALL) ? result : runPending(stack);
+    return finishCall(stack, enterFunction(stack, fun, info, a));
 }
 
 HaskellObj rts_callN(Stack *stack, HaskellObj f, size_t n, const HaskellObj *args)
@@ -348,10 +347,8 @@ HaskellObj rts_callN(Stack *stack, HaskellObj f, size_t n, const HaskellObj *arg
     checkStack(stack);
     if (CAPSTAN_LIKELY(!isPolled(stack) && !rts_isImmediate(f))) {
         const StgInfoTable *info = rts_info(f);
-        if (CAPSTAN_LIKELY(info->kind == CLOSURE_FUN && info->arity == n)) {
-            HaskellObj result = enterFunction(stack, f, info, args);
-            return CAPSTAN_LIKELY(result != CAPSTAN_TAILCALL) ? result : runPending(stack);
-        }
+        if (CAPSTAN_LIKELY(info->kind == CLOSURE_FUN && info->arity == n))
+            return finishCall(stack, enterFunction(stack, f, info, args));
         if (info == &capstan_AP_info) return callApplication(stack, f, n, args);
     }
     return callSlow(stack, f, n, args);
@@ -367,7 +364,7 @@ HaskellObj passCall1(Stack *stack, HaskellObj f, HaskellObj arg)
 {
     if (CAPSTAN_UNLIKELY(rts_isImmediate(f))) return call1Slow(stack, f, arg);
     const StgInfoTable *info = rts_info(f);
-    if (info->kind == CLOSURE_AP) {
+    if (info == &capstan_AP_info) {
         StgAP *ap = (StgAP *)f;
         if (CAPSTAN_UNLIKELY(thunkState(f) != 0 || rts_isImmediate(ap->fun))) return call1Slow(stack, f, arg);
         info = rts_info(ap->fun);
@@ -383,12 +380,10 @@ HaskellObj rts_call1(Stack *stack, HaskellObj f, HaskellObj arg)
 {
     checkStack(stack);
     if (CAPSTAN_UNLIKELY(isPolled(stack))) return call1Slow(stack, f, arg);
-    HaskellObj result = passCall1(stack, f, arg);
-    return CAPSTAN_LIKELY(result != CAPSTAN_TAILCALL) ? result : runPending(stack);
+    return finishCall(stack, passCall1(stack, f, arg));
 }
 
 HaskellObj enterThunk(Stack *stack, HaskellObj thunk)
 {
-    HaskellObj result = ((HaskellObj(*)(Stack *, HaskellObj))thunk->info->entry)(stack, thunk);
-    return CAPSTAN_LIKELY(result != CAPSTAN_TAILCALL) ? result : runPending(stack);
+    return finishCall(stack, ((HaskellObj(*)(Stack *, HaskellObj))thunk->info->entry)(stack, thunk));
 }

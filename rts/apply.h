@@ -16,6 +16,13 @@ static inline void checkStack(Stack *stack)
 /* rts_call1 for who has just come from a safepoint and passes the result on: it may be CAPSTAN_TAILCALL. */
 HaskellObj passCall1(Stack *stack, HaskellObj f, HaskellObj arg);
 
+/* The result of a call, its tail call done. */
+HaskellObj runPending(Stack *stack);
+static inline HaskellObj finishCall(Stack *stack, HaskellObj result)
+{
+    return CAPSTAN_LIKELY(result != CAPSTAN_TAILCALL) ? result : runPending(stack);
+}
+
 /* Run a thunk's code; a tail call that it left is done. */
 HaskellObj enterThunk(Stack *stack, HaskellObj thunk);
 

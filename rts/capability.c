@@ -21,9 +21,11 @@ void (*capabilityStopped)(void);
 
 /* Waiters of more nodes than this share queues. */
 #define MAX_QUEUES 64
-/* How long to look for a free capability before parking, and again when woken: about a microsecond each. */
-#define SPINS_BEFORE_PARKING 40
-#define SPINS_WHEN_WOKEN 40
+/* How often to look for a free capability before parking; more often while the world is stopped, which is soon over. */
+#define LOOKS_BEFORE_PARKING 30
+#define LOOKS_WHILE_STOPPED  150
+/* Shorter sleeps cost more than they bring. */
+#define MIN_PARK_NS 20000
 /* A waiter of another node goes first if it is older by this many quanta. */
 #define FOREIGN_QUANTA 4
 
@@ -39,12 +41,14 @@ static struct {
 
 unsigned parkedWaiters(void) { return atomic_load_explicit(&waiters.parked, memory_order_relaxed); }
 
+#ifdef CAPSTAN_DEBUG
 void capabilityInvariants(const Capability *cap)
 {
     uintptr_t holder = atomic_load_explicit(&cap->holder, memory_order_relaxed);
     ASSERT(holder <= HOLDER_CLOSED || ((Task *)holder)->cap == cap || ((Task *)holder)->cap == NULL);
     ASSERT(cap->no < MAX_CAPABILITIES);
 }
+#endif
 
 static void setAttention(Capability *cap, uint32_t bits)
 {
@@ -156,10 +160,17 @@ static Task *frontWaiter(unsigned node)
     return best;
 }
 
-static void wake(Task *task, uint32_t how)
+/* Context: the caps lock, under which the Task cannot go away.  The caller, without the lock, gives the result to rouse. */
+static _Atomic uint32_t *markWoken(Task *task, uint32_t how)
 {
     atomic_store_explicit(&task->wakeup, how, memory_order_release);
-    osFutexWake(&task->wakeup, 1);
+    return &task->wakeup;
+}
+
+/* The Task may have gone on, or away, since: then this wakes nobody, or somebody who looks again. */
+static void rouse(_Atomic uint32_t *word)
+{
+    if (word != NULL) osFutexWake(word, 1);
 }
 
 /* Start the one wake, unless it is in flight or nobody is parked. */
@@ -171,9 +182,10 @@ static void wakeOneWaiter(unsigned node)
         return;
     acquireLock(&capsLock);
     Task *front = frontWaiter(node);
-    if (front != NULL) wake(front, WAIT_WOKEN);
-    else atomic_store_explicit(&waiters.flight, 0, memory_order_relaxed); /* who parks later scans before it sleeps */
+    _Atomic uint32_t *word = front == NULL ? NULL : markWoken(front, WAIT_WOKEN);
+    if (front == NULL) atomic_store_explicit(&waiters.flight, 0, memory_order_relaxed); /* who parks later scans first */
     releaseLock(&capsLock);
+    rouse(word);
 }
 
 /* The flight is over.  Releases during it woke nobody: look for them. */
@@ -188,36 +200,38 @@ void wakeAfterRestart(void) { lookAgain(0); }
 
 /* ---- Giving up ---- */
 
-/* Give cap, which is free, to the front waiter.  false: somebody barged in, whose release will do it. */
-static bool handOver(Capability *cap)
+/* Give cap, which is free, to the front waiter, unless somebody barged in, whose release will do it.  Returns whom to rouse. */
+static _Atomic uint32_t *handOver(Capability *cap, bool *endedFlight)
 {
     Task *heir = frontWaiter(cap->node);
-    if (heir == NULL || !tryTakeCapability(cap, heir)) return false;
+    if (heir == NULL || !tryTakeCapability(cap, heir)) return NULL;
     clearAttention(cap, ATTENTION_HANDOVER);
     dequeue(heir);
     heir->given = cap;
-    bool flying = atomic_load_explicit(&heir->wakeup, memory_order_relaxed) == WAIT_WOKEN;
-    wake(heir, WAIT_GIVEN);
-    if (flying) atomic_store_explicit(&waiters.flight, 0, memory_order_seq_cst);
-    return true;
+    *endedFlight = atomic_load_explicit(&heir->wakeup, memory_order_relaxed) == WAIT_WOKEN;
+    _Atomic uint32_t *word = markWoken(heir, WAIT_GIVEN);
+    if (*endedFlight) atomic_store_explicit(&waiters.flight, 0, memory_order_seq_cst);
+    return word;
 }
 
 /* STOP and HANDOVER, both looked at again under the lock under which they are set and cleared. */
-static bool giveToOthers(Capability *cap)
+static void giveToOthers(Capability *cap)
 {
-    bool gone = false;
+    _Atomic uint32_t *word = NULL;
+    bool endedFlight = false;
     acquireLock(&capsLock);
     uint32_t attention = atomic_load_explicit(&cap->attention, memory_order_relaxed);
     if (attention & ATTENTION_STOP) {
         uintptr_t expected = HOLDER_FREE;
-        gone = atomic_compare_exchange_strong_explicit(&cap->holder, &expected, HOLDER_STOPPED, memory_order_acq_rel,
-                                                       memory_order_relaxed);
-        if (gone) capabilityStopped();
+        if (atomic_compare_exchange_strong_explicit(&cap->holder, &expected, HOLDER_STOPPED, memory_order_acq_rel,
+                                                    memory_order_relaxed))
+            capabilityStopped();
     } else if (attention & ATTENTION_HANDOVER) {
-        gone = handOver(cap);
+        word = handOver(cap, &endedFlight);
     }
     releaseLock(&capsLock);
-    return gone;
+    rouse(word);
+    if (endedFlight) lookAgain(cap->node);
 }
 
 void releaseSlow(Capability *cap)
@@ -225,11 +239,7 @@ void releaseSlow(Capability *cap)
     if (waiters.noMembarrier) atomic_thread_fence(memory_order_seq_cst);
     uint32_t attention = atomic_load_explicit(&cap->attention, memory_order_relaxed);
     if (attention & (ATTENTION_STOP | ATTENTION_HANDOVER)) giveToOthers(cap);
-    /* Also after a hand-over: it may have ended a flight during which another capability became free. */
-    if (attention & ATTENTION_WAITERS) {
-        if (attention & ATTENTION_HANDOVER) lookAgain(cap->node);
-        else wakeOneWaiter(cap->node);
-    }
+    if (attention & ATTENTION_WAITERS) wakeOneWaiter(cap->node);
 }
 
 void setRunningStackSlow(Capability *cap, Stack *stack)
@@ -254,13 +264,16 @@ static void askForHandOver(Task *task, uint64_t now)
     for (unsigned i = 0, n = numCapabilities; i < n; i++) {
         Capability *cap = &capabilities[(task->last->no + i) % n];
         if (now - atomic_load_explicit(&cap->handedOver, memory_order_relaxed) < waiters.quantum) continue;
+        if (atomic_load_explicit(&cap->attention, memory_order_relaxed) & ATTENTION_HANDOVER) {
+            requestPoll(cap); /* asked before; the stack that runs now may have come since */
+            return;
+        }
         acquireLock(&capsLock);
         bool parked = atomic_load_explicit(&task->wakeup, memory_order_relaxed) <= WAIT_WOKEN;
         if (parked) setAttention(cap, ATTENTION_HANDOVER);
         releaseLock(&capsLock);
-        if (!parked) return;
-        heavyBarrier();
-        requestPoll(cap);
+        /* No barrier: if the holder changes its stack just now it may miss this, but not the next time. */
+        if (parked) requestPoll(cap);
         return;
     }
 }
@@ -287,13 +300,40 @@ static Capability *leaveQueue(Task *task, Capability *cap)
     return cap;
 }
 
-static Capability *spinForCapability(Task *task, unsigned spins)
+static void relax(unsigned n)
 {
-    for (unsigned i = 0; i < spins; i++) {
+    while (n-- > 0) archRelax();
+}
+
+static bool isWorldStopping(void)
+{
+    return atomic_load_explicit(&capabilities[0].attention, memory_order_relaxed) & ATTENTION_STOP;
+}
+
+static Capability *spinForCapability(Task *task)
+{
+    for (unsigned i = 0; i < LOOKS_BEFORE_PARKING || (i < LOOKS_WHILE_STOPPED && isWorldStopping()); i++) {
         Capability *cap = find_capability_for_task(task);
         if (cap != NULL) return cap;
-        for (unsigned k = 0; k < 4; k++) archRelax();
-        if (task->since != 0 && atomic_load_explicit(&task->wakeup, memory_order_relaxed) >= WAIT_GIVEN) break;
+        relax(4);
+    }
+    return NULL;
+}
+
+static bool isSettled(Task *task) { return atomic_load_explicit(&task->wakeup, memory_order_relaxed) >= WAIT_GIVEN; }
+
+/* What a woken waiter does for a quantum at most: it looks now and then, lets others have the processor, and asks for a hand-over when
+ * that is due.  Meanwhile no release has to wake anybody. */
+static Capability *hoverForCapability(Task *task)
+{
+    uint64_t began = osMonotonicNanos();
+    for (uint64_t now = began; now - began < waiters.quantum && !isSettled(task); now = osMonotonicNanos()) {
+        Capability *cap = find_capability_for_task(task);
+        if (cap != NULL) return cap;
+        if (now - task->since >= waiters.quantum) askForHandOver(task, now);
+        /* Each look takes the capability's word from its holder's cache for a moment. */
+        relax(32);
+        osYieldThread();
     }
     return NULL;
 }
@@ -309,21 +349,12 @@ static void settle(Task *task)
     releaseLock(&capsLock);
 }
 
-static bool isFront(Task *task)
-{
-    acquireLock(&capsLock);
-    bool front = task->qprev == NULL;
-    releaseLock(&capsLock);
-    return front;
-}
-
-/* Sleep until woken, or until it is time to ask for a hand-over. */
+/* Sleep until woken, or until it is time to ask for a hand-over: a quantum for each that comes first. */
 static uint32_t park(Task *task)
 {
-    uint64_t waited = osMonotonicNanos() - task->since, quantum = waiters.quantum;
-    int64_t timeout = (int64_t)(waited < quantum ? quantum - waited : quantum);
-    if (!isFront(task)) timeout *= 8;
-    osFutexWait(&task->wakeup, WAIT_ASLEEP, timeout);
+    uint64_t timeout = waiters.quantum * (1 + task->ahead);
+    osFutexWait(&task->wakeup, WAIT_ASLEEP, (int64_t)(timeout < MIN_PARK_NS ? MIN_PARK_NS : timeout));
+    task->ahead /= 2;
     return atomic_load_explicit(&task->wakeup, memory_order_acquire);
 }
 
@@ -334,8 +365,10 @@ static Capability *waitInQueue(Task *task)
     acquireLock(&capsLock);
     bool closed = waiters.closed;
     atomic_store_explicit(&task->wakeup, WAIT_ASLEEP, memory_order_relaxed);
+    task->ahead = waiters.parked;
     if (!closed) enqueue(task);
     releaseLock(&capsLock);
+    bool changed = true; /* something that a release may not have seen yet: scan once more before sleeping */
     for (uint32_t how = WAIT_ASLEEP; !closed; how = park(task)) {
         if (how == WAIT_CLOSED) break;
         if (how == WAIT_GIVEN) {
@@ -343,16 +376,18 @@ static Capability *waitInQueue(Task *task)
             break;
         }
         if (how == WAIT_WOKEN) {
-            if ((cap = spinForCapability(task, SPINS_WHEN_WOKEN)) != NULL) {
+            if ((cap = hoverForCapability(task)) != NULL) {
                 cap = leaveQueue(task, cap);
                 break;
             }
             settle(task);
+            changed = true;
         }
         uint64_t now = osMonotonicNanos();
         if (now - task->since >= waiters.quantum) askForHandOver(task, now);
         /* Pairs with releaseCapability: WAITERS is set (or the flight over), so a release that came before this is seen here. */
-        heavyBarrier();
+        if (changed) heavyBarrier();
+        changed = false;
         if ((cap = find_capability_for_task(task)) != NULL) {
             cap = leaveQueue(task, cap);
             break;
@@ -366,7 +401,7 @@ static Capability *waitInQueue(Task *task)
 Capability *waitForCapabilitySlow(Task *task)
 {
     Capability *cap = find_capability_for_task(task);
-    if (cap == NULL && numCapabilities != 0) cap = spinForCapability(task, SPINS_BEFORE_PARKING);
+    if (cap == NULL && numCapabilities != 0) cap = spinForCapability(task);
     return cap != NULL ? cap : waitInQueue(task);
 }
 
@@ -382,7 +417,7 @@ void closeCapabilities(void)
     for (unsigned q = 0; q < MAX_QUEUES; q++) {
         for (Task *t = waiters.queues[q].head, *next; t != NULL; t = next) {
             next = t->qnext;
-            wake(t, WAIT_CLOSED);
+            rouse(markWoken(t, WAIT_CLOSED));
         }
         waiters.queues[q].head = waiters.queues[q].tail = NULL;
     }

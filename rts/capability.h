@@ -140,6 +140,10 @@ static inline void heavyBarrier(void) { osMembarrier(); }
 /* How many are parked; unlocked, for people. */
 unsigned parkedWaiters(void);
 
+#ifdef CAPSTAN_DEBUG
 void capabilityInvariants(const Capability *cap);
+#else
+static inline void capabilityInvariants(const Capability *cap) {}
+#endif
 
 #endif

@@ -62,6 +62,8 @@ static Capability *dropInCall(InCall *incall, bool hooks)
 __attribute__((noinline)) static Capability *makeWay(InCall *incall, bool hooks)
 {
     Task *task = incall->task;
+    /* What was refused was refused to an in-call that is over. */
+    task->cap->nursery.refused = task->cap->nursery.overflowed = false;
     if (serviceRequests(&incall->stack)) return task->cap;
     Capability *cap = task->cap;
     task->cap = NULL;
@@ -139,11 +141,10 @@ void rts_unlock(Capability *cap)
     task->incall = incall->prev;
     /* What endInCall clears, as far as it can be set here. */
     incall->stack.roots = NULL;
-    if (CAPSTAN_UNLIKELY(incall->status > Success)) incall->exception = CAPSTAN_POISON;
+    if (CAPSTAN_UNLIKELY(incall->exception != CAPSTAN_POISON)) incall->exception = CAPSTAN_POISON;
     incall->prev = task->spare;
     task->spare = incall;
     task->cap = NULL;
-    if (CAPSTAN_UNLIKELY(cap->nursery.refused)) cap->nursery.refused = cap->nursery.overflowed = false;
     releaseCapability(cap);
     if (CAPSTAN_UNLIKELY(task->flags != 0)) afterUnlock(task);
 }
@@ -164,33 +165,46 @@ static inline InCall *checkHolder(Capability *cap, const char *what)
 }
 
 /* How threads begin: what createThread's relatives put on the stack. */
-static HaskellObj runGenThread(Stack *stack, void *arg)
+__attribute__((noinline)) static HaskellObj pollFirst(Stack *stack, HaskellObj closure)
 {
-    rts_poll(stack);
-    return rts_force(stack, stack->tso->closure);
+    stack->tso->closure = closure;
+    safepoint(stack);
+    closure = stack->tso->closure;
+    stack->tso->closure = CAPSTAN_UNIT;
+    return closure;
 }
 
-static HaskellObj runIOThread(Stack *stack, void *arg)
+/* The first safepoint of a thread, before anything runs. */
+static inline HaskellObj beginThread(Stack *stack, void *closure)
 {
-    rts_poll(stack);
-    return rts_runIO(stack, stack->tso->closure);
+    return CAPSTAN_LIKELY(!isPolled(stack)) ? closure : pollFirst(stack, closure);
 }
 
-static HaskellObj runStrictIOThread(Stack *stack, void *arg)
+static HaskellObj runGenThread(Stack *stack, void *closure)
 {
-    rts_poll(stack);
-    HaskellObj io = stack->tso->closure;
+    return rts_force(stack, beginThread(stack, closure));
+}
+
+static HaskellObj runIOThread(Stack *stack, void *closure)
+{
+    return finishCall(stack, passCall1(stack, beginThread(stack, closure), CAPSTAN_WORLD));
+}
+
+static HaskellObj runStrictIOThread(Stack *stack, void *closure)
+{
+    HaskellObj io = beginThread(stack, closure);
     /* (runIO io), which stubs build, is io. */
-    if (CAPSTAN_LIKELY(!rts_isImmediate(io) && rts_info(io)->kind == CLOSURE_AP &&
+    if (CAPSTAN_LIKELY(!rts_isImmediate(io) && rts_info(io) == &capstan_AP_info &&
                        ((StgAP *)io)->fun == (HaskellObj)runIO_closure))
         io = ((StgAP *)io)->arg;
-    return rts_force(stack, rts_runIO(stack, io));
+    return rts_force(stack, finishCall(stack, passCall1(stack, io, CAPSTAN_WORLD)));
 }
 
 /* An uncaught exception, or the end of the runtime. */
 __attribute__((noinline)) static void endRaised(InCall *incall, HaskellObj exception)
 {
     incall->exception = exception;
+    incall->tso.closure = CAPSTAN_UNIT;
     incall->status = exception == CAPSTAN_SHUTDOWN ? Interrupted
                      : exception == &capstan_HeapOverflow_closure ? HeapExhausted
                      : Killed;
@@ -210,10 +224,8 @@ static inline __attribute__((always_inline)) void createBoundThread(Capability *
     if (CAPSTAN_LIKELY(incall != NULL)) {
         Stack *stack = &incall->stack;
         adoptStack(incall->task, stack, archStackPointer());
-        incall->tso.closure = closure;
-        CatchResult result = archEnter(stack, body, NULL);
+        CatchResult result = archEnter(stack, body, closure);
         *cap = stack->cap;
-        incall->tso.closure = CAPSTAN_UNIT;
         if (CAPSTAN_LIKELY(!result.raised)) {
             incall->status = Success;
             value = result.value;

@@ -76,7 +76,11 @@ static bool collectStopped(uint64_t began, RtsCollection *c)
 {
     Nursery *nurseries[MAX_CAPABILITIES];
     unsigned n = numCapabilities;
-    for (unsigned i = 0; i < n; i++) nurseries[i] = &capabilities[i].nursery;
+    for (unsigned i = 0; i < n; i++) {
+        nurseries[i] = &capabilities[i].nursery;
+        /* Those whom the owners of stopped ones owed something to have taken it with them. */
+        if (capabilities[i].holder == HOLDER_STOPPED) nurseries[i]->overflowed = nurseries[i]->refused = false;
+    }
     *c = (RtsCollection){ .number = totals.collections + 1, .stop_ns = lastStopNanos() };
     bool ok = collectHeap(nurseries, n, c);
     c->pause_ns = osMonotonicNanos() - began;

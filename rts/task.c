@@ -19,14 +19,12 @@ static struct {
     pthread_once_t once;
     pthread_key_t key;          /* [const] its destructor frees the Task */
     Task *all;                  /* [lock: tasks] */
-    Task *recycled;             /* [lock: tasks] through next */
-    unsigned count, kept;       /* [lock: tasks] */
+    Task *recycled;             /* [lock: tasks] records of ended threads, through next */
+    InCall *spareInCalls;       /* [lock: tasks] of ended threads, through prev */
+    unsigned count;             /* [lock: tasks] */
     Capability *noCapability;   /* [const] what Task.last is before the first in-call */
     void (*abandon)(Task *task);
 } tasks = { .once = PTHREAD_ONCE_INIT };
-
-/* Records of ended threads that are kept for new ones. */
-#define TASKS_KEPT 64
 
 static void threadEnds(void *task)
 {
@@ -59,17 +57,15 @@ static Task *takeRecord(void)
 {
     acquireLock(&tasksLock);
     Task *task = tasks.recycled;
-    if (task != NULL) {
-        tasks.recycled = task->next;
-        tasks.kept--;
-    }
+    if (task != NULL) tasks.recycled = task->next;
     releaseLock(&tasksLock);
     if (task != NULL) return task;
-    /* Aligned by hand: rtsMalloc need not. */
-    void *raw = rtsMalloc(sizeof(Task) + 64 + sizeof(void *));
+    /* Aligned by hand: rtsMalloc need not.  Never freed. */
+    void *raw = rtsMalloc(sizeof(Task) + 64);
     if (raw == NULL) return NULL;
-    task = (Task *)(((uintptr_t)raw + sizeof(void *) + 63) & ~(uintptr_t)63);
-    ((void **)task)[-1] = raw;
+    task = (Task *)(((uintptr_t)raw + 63) & ~(uintptr_t)63);
+    initInCall(task, &task->first);
+    task->first.fresh = true;
     return task;
 }
 
@@ -89,9 +85,9 @@ Task *newTask(void)
     pthread_once(&tasks.once, makeKey);
     Task *task = takeRecord();
     if (task == NULL) return NULL;
-    memset(task, 0, sizeof *task);
-    initInCall(task, &task->first);
-    task->first.fresh = true;
+    /* All but the InCall, which was left as a spare one has to be: somebody may still be writing its poll. */
+    memset(task, 0, offsetof(Task, first));
+    task->first.prev = NULL;
     task->spare = &task->first;
     task->last = tasks.noCapability;
     task->node = topologyCurrentNode();
@@ -105,8 +101,17 @@ Task *newTask(void)
 
 InCall *newInCallSlow(Task *task)
 {
-    InCall *incall = rtsMalloc(sizeof *incall);
-    if (incall != NULL) initInCall(task, incall);
+    InCall *incall = task->spare;
+    if (incall != NULL) {
+        task->spare = incall->prev;
+        return incall;
+    }
+    acquireLock(&tasksLock);
+    incall = tasks.spareInCalls;
+    if (incall != NULL) tasks.spareInCalls = incall->prev;
+    releaseLock(&tasksLock);
+    if (incall != NULL) incall->task = task;
+    else if ((incall = rtsMalloc(sizeof *incall)) != NULL) initInCall(task, incall);
     return incall;
 }
 
@@ -120,11 +125,14 @@ void unlinkInCall(Task *task, InCall *incall)
     releaseLock(&tasksLock);
 }
 
-static void freeSpares(Task *task)
+/* Context: the tasks lock. */
+static void recycleSpares(Task *task)
 {
     for (InCall *i = task->spare, *next; i != NULL; i = next) {
         next = i->prev;
-        if (!i->fresh) rtsFree(i);
+        if (i->fresh) continue;
+        i->prev = tasks.spareInCalls;
+        tasks.spareInCalls = i;
     }
 }
 
@@ -134,20 +142,15 @@ void freeMyTask(void)
     if (task == NULL) return;
     myTask = NULL;
     if (!(task->flags & TASK_TEMPORARY)) pthread_setspecific(tasks.key, NULL);
-    freeSpares(task);
     acquireLock(&tasksLock);
+    recycleSpares(task);
     if (task->prev) task->prev->next = task->next;
     else tasks.all = task->next;
     if (task->next) task->next->prev = task->prev;
     tasks.count--;
-    bool keep = tasks.kept < TASKS_KEPT;
-    if (keep) {
-        tasks.kept++;
-        task->next = tasks.recycled;
-        tasks.recycled = task;
-    }
+    task->next = tasks.recycled;
+    tasks.recycled = task;
     releaseLock(&tasksLock);
-    if (!keep) rtsFree(((void **)task)[-1]);
 }
 
 void eachTask(void (*f)(Task *task, void *ctx), void *ctx)

@@ -4,6 +4,9 @@
  * hs_thread_done.  Its InCalls form a stack: C calls managed code, which calls C, which calls managed code...; the innermost
  * is on top.  Those not in use are kept in a spare list, so that the steady state allocates nothing.
  *
+ * Records are recycled, never freed: who wakes a waiter, asks a holder to poll, or names it in a report may be late, and then finds
+ * a record that is spare, or another thread's; it does no harm there.
+ *
  * Ownership: a Task belongs to its thread; so do its InCalls.  The collector reads both while the world is stopped (no owner changes them
  * then: it would need a capability) under the tasks lock.  The waiter fields belong to the caps lock. */
 #ifndef TASK_H
@@ -33,7 +36,7 @@ struct InCall_ {
     Task *task;              /* [const] */
     SchedulerStatus status;  /* [owner] of the last evaluation */
     bool suspended;          /* [owner, atomic] in a safe call */
-    bool fresh;              /* [owner] allocated with its Task, not to be freed alone */
+    bool fresh;              /* [const] part of its Task */
     uint64_t epoch;          /* [owner] of the runtime, when it was suspended */
     HaskellObj exception;    /* [owner] of the last evaluation; a root */
     StgTSO tso;              /* the bound thread */
@@ -70,6 +73,7 @@ struct Task_ {
     Task *qnext, *qprev;     /* [lock: caps] queue of waiters */
     Capability *given;       /* [lock: caps until WAIT_GIVEN is seen] */
     uint64_t since;          /* [owner] when it began to wait, nanoseconds; 0: it does not */
+    unsigned ahead;          /* [owner] about how many waiters come first */
 
     Task *next, *prev;       /* [lock: tasks] all tasks */
     InCall first;            /* the InCall that every Task has */

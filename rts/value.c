@@ -45,15 +45,30 @@ StgWord *rts_allocateSlow(Capability *cap, size_t words)
     return mayUse(cap) ? allocateSlow(&cap->nursery, words) : NULL;
 }
 
-HaskellObj rts_apply(Capability *cap, HaskellObj f, HaskellObj arg)
+static inline HaskellObj fillApplication(StgAP *ap, HaskellObj f, HaskellObj arg)
 {
-    StgAP *ap = (StgAP *)newObject(cap, 4);
-    if (CAPSTAN_UNLIKELY(ap == NULL)) return CAPSTAN_POISON;
     ap->info = &capstan_AP_info;
     ap->state = 0;
     ap->fun = f;
     ap->arg = arg;
     return (HaskellObj)ap;
+}
+
+__attribute__((noinline)) static HaskellObj applySlow(Capability *cap, HaskellObj f, HaskellObj arg)
+{
+    StgAP *ap = (StgAP *)newObject(cap, 4);
+    return ap == NULL ? CAPSTAN_POISON : fillApplication(ap, f, arg);
+}
+
+/* Stubs call this once an argument: written so that the usual case needs no frame. */
+HaskellObj rts_apply(Capability *cap, HaskellObj f, HaskellObj arg)
+{
+    CapstanRegs *regs = regsOf(cap);
+    StgAP *ap = (StgAP *)regs->hp;
+    if (!mayUse(cap)) return CAPSTAN_POISON;
+    if (CAPSTAN_UNLIKELY(regs->hpLim - regs->hp < 4)) return applySlow(cap, f, arg);
+    regs->hp += 4;
+    return fillApplication(ap, f, arg);
 }
 
 static HaskellObj makeBoxed(Capability *cap, const StgInfoTable *info, StgWord bits)

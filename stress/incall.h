@@ -146,8 +146,8 @@ typedef struct {
     _Atomic uint64_t phase;
     _Atomic(Shared *) shared;         /* NULL between an end and the next beginning; stays while a capability is held */
     _Atomic bool stop;                /* time is over, or something failed */
-    RestartMode mode;                 /* of this round; changes while no worker runs */
-    bool limited;                     /* this round has a heap limit, and hogs */
+    _Atomic int mode;                 /* RestartMode of this round; changes while no worker runs */
+    _Atomic bool limited;                 /* this round has a heap limit, and hogs */
     _Atomic unsigned failures;
     Worker *workers;
     /* Effects, counted by managed code, without a safepoint between effect and count. */

@@ -14,7 +14,7 @@ static Shared sharedObjects;
 static RtsCounts atStart;               /* after the shared objects were made */
 static int64_t countedAtStart[COUNTERS];
 static Worker mainWorker;               /* for calls and random numbers of the main thread */
-static unsigned roundNumber;
+static _Atomic unsigned roundNumber;
 static unsigned starts;                 /* of the runtime, in this round */
 
 /* Where workers wait between rounds. */

@@ -144,11 +144,12 @@ static bool makeTrap(Visit *visit, Worker *host, int64_t *serial)
 static void springTrap(Visit *visit, Worker *host, int64_t serial)
 {
     Call call;
-    if (atomic_load(&game.records[serial].starts) == 0 || !beginCall(host, &call)) return;
+    bool sprung = atomic_load(&game.records[serial].starts) != 0;
+    if (!beginCall(host, &call)) return;
     if (call.phase == visit->thunkPhase && atomic_load(&game.phase) == call.phase) {
         HaskellObj thunk = (HaskellObj)(void *)deRefStablePtr(visit->thunk);
         freeStablePtr(visit->thunk);
-        if (evalPure(&call, thunk, Success)) {
+        if (sprung && evalPure(&call, thunk, Success)) {
             unsigned starts = atomic_load(&game.records[serial].starts);
             EXPECT(host, rts_getInt(call.result) == sharedValue(serial) && (starts == 2 || mayBeExhausted()),
                    "a thunk whose thread ended came to %" PRId64 " after %u beginnings", rts_getInt(call.result), starts);

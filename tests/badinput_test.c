@@ -292,9 +292,8 @@ static void test_unlock_in_unsafe_call(void **state)
     assert_int_equal(startHooked(1), RTS_OK);
     Capability *cap = rts_lock();
     rts_unlock(cap); /* the only one there is */
-    SchedulerStatus status = callUnsafely(unlockOuter, cap, &value);
-    assert_true(status == Success || status == Killed);
-    assert_true(heardError(RTS_NOT_HOLDER) + heardError(RTS_OUT_OF_ORDER) >= 1);
+    assert_int_equal(callUnsafely(unlockOuter, cap, &value), Success);
+    assert_int_equal(heardError(RTS_OUT_OF_ORDER), 1);
     assert_int_equal(callWell(), 42);
     hs_exit();
 }
@@ -465,7 +464,7 @@ static void test_bad_options(void **state)
     static const char *const cases[][2] = {
         { "--bogus", "--bogus" }, { "-Q", "-Q" },           { "-N0", "-N" },        { "-Nx", "-Nx" },
         { "-N-1", "-N-1" },       { "-N1000000", "-N" },    { "-A", "-A" },         { "-A12q", "-A12q" },
-        { "-A1", "-A1" },         { "-Mlots", "-Mlots" },   { "-M1k", "-M" },       { "-N2 -Zz -A1m", "-Zz" },
+        { "-A1", "-A" },          { "-Mlots", "-Mlots" },   { "-M1k", "-M" },       { "-N2 -Zz -A1m", "-Zz" },
         { "hello", "hello" },     { "--debug-numa", "--debug-numa" },               { "--debug-numa=x", "--debug-numa=x" },
         { "-N99999999999999999999999", "-N" },              { "-A99999999999999999999999g", "-A" },
         { "--verify-heap=3", "--verify-heap=3" },           { "-A64m -M64m", "-M" },
@@ -617,7 +616,10 @@ static void test_stale_stable_ptr(void **state)
     expectStale((StgStablePtr)12345677);
     expectStale((StgStablePtr)UINTPTR_MAX);
     expectStale((StgStablePtr)3);
-    expectStale(NULL);
+    /* What getStablePtr gives without memory may be freed like any other. */
+    assert_true((HaskellObj)(void *)deRefStablePtr(NULL) == CAPSTAN_POISON);
+    freeStablePtr(NULL);
+    heardOtherErrors();
     assert_int_equal(rts_getInt((HaskellObj)(void *)deRefStablePtr(other)), 5);
     freeStablePtr(other);
     HsStablePtr result = &result;

@@ -51,6 +51,13 @@ static void start(unsigned capabilities)
     startWith(configOf(capabilities));
 }
 
+/* A test that failed must not leave its runtime to the next. */
+static int endRuntime(void **state)
+{
+    if (getNumCapabilities() != 0) hs_exit();
+    return 0;
+}
+
 static bool isShort(void)
 {
     const char *scale = getenv("CAPSTAN_TEST_SCALE");
@@ -476,6 +483,83 @@ static void testEveryoneProgresses(void **state)
     checkFairness(configOf(2));
 }
 
+/* Hundreds of threads that wait: what they do meanwhile must not take the processor from the one that runs. */
+CAPSTAN_IO(spinFor, rounds)
+{
+    HsInt n = rts_intValue(rts_force(stack, rounds));
+    for (HsInt i = 0; i < n; i++) {
+        for (volatile int k = 0; k < 100; k++) continue;
+        rts_poll(stack);
+    }
+    return CAPSTAN_UNIT;
+}
+
+static void spin(HsInt rounds)
+{
+    Capability *cap = rts_lock();
+
+    rts_evalIO(&cap, rts_apply(cap, &spinFor_closure, rts_mkInt(cap, rounds)), NULL);
+    if (rts_getSchedStatus(cap) != Success) atomic_fetch_add(&errors, 1);
+    rts_unlock(cap);
+}
+
+static void *spinSome(void *arg)
+{
+    for (int i = 0; i < 50; i++) spin((HsInt)(intptr_t)arg);
+    return NULL;
+}
+
+static double timeCrowd(int threads, HsInt rounds)
+{
+    pthread_t *ids = malloc((size_t)threads * sizeof *ids);
+    double begin = now();
+
+    for (int i = 0; i < threads; i++) assert_int_equal(pthread_create(&ids[i], NULL, spinSome, (void *)(intptr_t)rounds), 0);
+    for (int i = 0; i < threads; i++) pthread_join(ids[i], NULL);
+    free(ids);
+    return now() - begin;
+}
+
+static void testCrowd(void **state)
+{
+    enum { THREADS = 300 };
+    const HsInt rounds = isShort() ? 20 : 100;
+    double alone, together;
+
+    start(1);
+    alone = now();
+    for (int i = 0; i < THREADS; i++) spinSome((void *)(intptr_t)rounds);
+    alone = now() - alone;
+    together = timeCrowd(THREADS, rounds);
+    if (together > 5 * alone + 2.0) fail_msg("one after the other %.2f s, together %.2f s", alone, together);
+    hs_exit();
+    assert_int_equal(errors, 0);
+}
+
+/* Threads end, and with them their records, while others ask the holders of capabilities to give way. */
+static void *spinOnce(void *arg)
+{
+    spin((HsInt)(intptr_t)arg % 7 * 20);
+    return NULL;
+}
+
+static void testThreadsEndUnderRequests(void **state)
+{
+    enum { CROWD = 150 };
+    RtsConfig config = configOf(2);
+    pthread_t ids[CROWD];
+
+    config.quantum_us = 50;
+    startWith(config);
+    for (int round = 0; round < (isShort() ? 3 : 10); round++) {
+        for (int i = 0; i < CROWD; i++) assert_int_equal(pthread_create(&ids[i], NULL, spinOnce, (void *)(intptr_t)i), 0);
+        for (int i = 0; i < 10; i++) hs_perform_gc();
+        for (int i = 0; i < CROWD; i++) pthread_join(ids[i], NULL);
+    }
+    hs_exit();
+    assert_int_equal(errors, 0);
+}
+
 /* A call that polls until another call has happened: on one capability it must be given up in between. */
 static _Atomic int otherWasHere;
 
@@ -697,32 +781,36 @@ static void testThreadDone(void **state)
     assert_int_equal(errors, 0);
 }
 
+#define test(name) cmocka_unit_test_teardown(name, endRuntime)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(testOneCapability),
-        cmocka_unit_test(testTwoCapabilities),
-        cmocka_unit_test(testFourCapabilities),
-        cmocka_unit_test(testWithoutMembarrier),
-        cmocka_unit_test(testSmallQuantum),
-        cmocka_unit_test(testWithCollections),
-        cmocka_unit_test(testNumCapabilities),
-        cmocka_unit_test(testAllAtOnce),
-        cmocka_unit_test(testTryLock),
-        cmocka_unit_test(testPreference),
-        cmocka_unit_test(testLastUsed),
-        cmocka_unit_test(testPreferenceIsNoReservation),
-        cmocka_unit_test(testAffinity),
-        cmocka_unit_test(testDebugNuma),
-        cmocka_unit_test(testDebugNumaOption),
-        cmocka_unit_test(testSyntheticTopology),
-        cmocka_unit_test(testEveryoneProgresses),
-        cmocka_unit_test(testWaiterGetsIn),
-        cmocka_unit_test(testPollCapYields),
-        cmocka_unit_test(testSafeCallsOverlap),
-        cmocka_unit_test(testNesting),
-        cmocka_unit_test(testThreadsLeaveNothing),
-        cmocka_unit_test(testThreadDone),
+        test(testOneCapability),
+        test(testTwoCapabilities),
+        test(testFourCapabilities),
+        test(testWithoutMembarrier),
+        test(testSmallQuantum),
+        test(testWithCollections),
+        test(testNumCapabilities),
+        test(testAllAtOnce),
+        test(testTryLock),
+        test(testPreference),
+        test(testLastUsed),
+        test(testPreferenceIsNoReservation),
+        test(testAffinity),
+        test(testDebugNuma),
+        test(testDebugNumaOption),
+        test(testSyntheticTopology),
+        test(testEveryoneProgresses),
+        test(testCrowd),
+        test(testThreadsEndUnderRequests),
+        test(testWaiterGetsIn),
+        test(testPollCapYields),
+        test(testSafeCallsOverlap),
+        test(testNesting),
+        test(testThreadsLeaveNothing),
+        test(testThreadDone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,7 +23,8 @@
 
 static _Atomic unsigned errors;
 static _Atomic unsigned collections; /* as the hook counts them */
-static RtsCollection lastCollection;
+static pthread_mutex_t lastLock = PTHREAD_MUTEX_INITIALIZER;
+static RtsCollection lastCollection; /* under lastLock: the hook may run on several threads at once */
 static Capability *cap;
 
 static void noteError(void *ctx, RtsStatus status, const char *message)
@@ -33,7 +34,9 @@ static void noteError(void *ctx, RtsStatus status, const char *message)
 
 static void noteCollection(void *ctx, const RtsCollection *collection)
 {
-    lastCollection = *collection;
+    pthread_mutex_lock(&lastLock);
+    if (collection->number > lastCollection.number) lastCollection = *collection;
+    pthread_mutex_unlock(&lastLock);
     atomic_fetch_add((_Atomic unsigned *)ctx, 1);
 }
 
@@ -49,6 +52,7 @@ static int setUp(void **state)
     config.gcDoneHook = noteCollection;
     config.gcDoneCtx = &collections;
     atomic_store(&errors, 0);
+    memset(&lastCollection, 0, sizeof lastCollection);
     if (rts_start(&config, NULL, 0) != RTS_OK) return -1;
     cap = rts_lock();
     return rts_isDead(cap) ? -1 : 0;
@@ -639,8 +643,7 @@ static void testSleeperDelaysNobody(void **state)
     }
     pthread_join(id, NULL);
     assert_int_equal(slept, HS_BOOL_TRUE);
-    assert_true(made >= 10);
-    assert_true(longest < 0.5);
+    if (made < 10 || longest > 0.5) fail_msg("%u collections meanwhile, the longest took %.3f s", made, longest);
     cap = rts_lock();
 }
 

@@ -9,16 +9,29 @@
 
 #define POISON_WORD ((StgWord)0xdbdbdbdbdbdbdbd8u)
 
+static void setThreshold(unsigned nurseries)
+{
+    size_t live = heap.movable + heap.fixed, young = heap.nurseryBlocks * nurseries;
+    heap.threshold = live > young ? live : young;
+    heap.allocated = 0;
+    if (heap.limitBlocks == 0) return;
+    /* Collect before the limit is reached rather than at it, where allocation falls back on the reserve. */
+    size_t used = heap.movable + COPY_SPACE(heap.movable) + heap.fixed;
+    size_t left = used < heap.limitBlocks ? (heap.limitBlocks - used) * 3 / 7 : 0;
+    if (heap.threshold > left - left / 8) heap.threshold = left - left / 8;
+}
+
 bool initHeap(const HeapSettings *s, const RootScanner *scanners)
 {
     if (!initBlocks(s->limitBytes)) return false;
     memset(&heap, 0, sizeof heap);
     heap.nurseryBlocks = (s->nurseryBytes + BLOCK_BYTES - 1) / BLOCK_BYTES;
-    heap.limitBlocks = s->limitBytes / BLOCK_BYTES;
+    /* Descriptors and a megablock that is filling up are the heap's too. */
+    heap.limitBlocks = s->limitBytes == 0 ? 0 : (s->limitBytes / MEGABLOCK_BYTES - 1) * (MEGABLOCK_BLOCKS - 1);
     heap.verify = s->verify;
     heap.poison = s->poison;
     heap.scanners = scanners;
-    heap.threshold = heap.nurseryBlocks;
+    setThreshold(1);
     return true;
 }
 
@@ -107,14 +120,6 @@ static void verify(const char *when)
     if (heap.verify) verifyHeap(&bad);
     if (bad != 0) logLine(RTS_LOG_ERROR, "heap check %s the collection: %zu objects are broken", when, bad);
     ASSERT(bad == 0);
-}
-
-static void setThreshold(unsigned nurseries)
-{
-    size_t live = heap.movable + heap.fixed, young = heap.nurseryBlocks * nurseries;
-    heap.threshold = live > young ? live : young;
-    /* Under a limit, collect before it is reached rather than at it. */
-    heap.allocated = 0;
 }
 
 bool collectHeap(Nursery *const *nurseries, unsigned count, RtsCollection *out)

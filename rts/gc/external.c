@@ -35,7 +35,7 @@ void sweepExternals(StgClosure *(*forwarded)(StgClosure *obj))
         }
         *link = e->next;
         e->next = externals.dead;
-        externals.dead = e;
+        __atomic_store_n(&externals.dead, e, __ATOMIC_RELAXED);
     }
     releaseLock(&externals.lock);
 }

@@ -32,7 +32,6 @@ typedef struct {
     Block *large;      /* [holder] large objects made since the last collection */
     Block *pinned;     /* [holder] blocks of pinned byte arrays, the one being filled first */
     Block *reserve;    /* [holder] for when the limit is reached */
-    size_t used;       /* [holder] blocks taken since the last collection */
     void (*wantCollection)(void *nursery); /* [const] told when a collection should happen at the next safepoint; NULL: dead */
 } Nursery;
 

@@ -55,10 +55,9 @@ static Block *takeBlocks(size_t n, bool movable)
     return b;
 }
 
-static void noteUsed(Nursery *n, size_t blocks)
+static void askForCollection(Nursery *n)
 {
-    n->used += blocks;
-    if (n->used >= heap.nurseryBlocks && heap.allocated >= heap.threshold) n->wantCollection(n);
+    if (heap.allocated >= heap.threshold) n->wantCollection(n);
 }
 
 static void pushBlock(Block **list, Block *b)
@@ -96,7 +95,7 @@ static StgWord *allocateLarge(Nursery *n, size_t words)
     b->flags = BLOCK_LARGE;
     b->free = b->start + words;
     pushBlock(&n->large, b);
-    noteUsed(n, b->blocks);
+    askForCollection(n);
     return b->start;
 }
 
@@ -117,7 +116,7 @@ StgWord *allocateSlow(Nursery *n, size_t words)
     if (n->wantCollection == NULL) return NULL;
     if (words >= LARGE_WORDS) return allocateLarge(n, words);
     Block *b = takeBlocks(1, true);
-    if (b != NULL) noteUsed(n, 1);
+    if (b != NULL) askForCollection(n);
     else if ((b = useReserve(n)) == NULL) return refuse(n, words);
     fillFrom(n, b);
     StgWord *p = n->r.hp;
@@ -136,7 +135,7 @@ StgWord *allocatePinned(Nursery *n, size_t words)
         if ((b = takeBlocks(1, false)) == NULL) return refuse(n, words);
         b->flags = BLOCK_PINNED;
         pushBlock(&n->pinned, b);
-        noteUsed(n, 1);
+        askForCollection(n);
     }
     StgWord *p = b->free;
     b->free = p + words;
@@ -160,7 +159,6 @@ void emptyNursery(Nursery *n)
     moveList(&n->large, &heap.large);
     moveList(&n->pinned, &heap.pinned);
     n->r.hp = n->r.hpLim = NULL;
-    n->used = 0;
 }
 
 void refillReserve(Nursery *n)

@@ -242,7 +242,7 @@ void releaseSlow(Capability *cap)
     if (attention & ATTENTION_WAITERS) wakeOneWaiter(cap->node);
 }
 
-void setRunningStackSlow(Capability *cap, Stack *stack)
+void attendStack(Capability *cap, Stack *stack)
 {
     if (waiters.noMembarrier) atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&cap->attention, memory_order_relaxed) & ATTENTION_POLL)

@@ -90,16 +90,20 @@ static inline Capability *waitForCapability(Task *task)
 
 /* What the attention word asks of a release, once cap is free. */
 void releaseSlow(Capability *cap);
-static inline void releaseCapability(Capability *cap)
+/* The first half of a release: cap is free now; the result is what is asked of it. */
+static inline uint32_t storeFree(Capability *cap)
 {
     /* Release: pairs with the acquire of the next taker. */
     atomic_store_explicit(&cap->holder, HOLDER_FREE, memory_order_release);
     /* Only the compiler must not reorder: the other side's membarrier does the rest. */
     atomic_signal_fence(memory_order_seq_cst);
-    if (CAPSTAN_UNLIKELY(atomic_load_explicit(&cap->attention, memory_order_relaxed) != 0)) releaseSlow(cap);
+    return atomic_load_explicit(&cap->attention, memory_order_relaxed);
+}
+static inline void releaseCapability(Capability *cap)
+{
+    if (CAPSTAN_UNLIKELY(storeFree(cap) != 0)) releaseSlow(cap);
 }
 
-void setRunningStackSlow(Capability *cap, Stack *stack);
 /* What poll is when nothing is asked: torture builds stop at every safepoint all the same. */
 #ifdef CAPSTAN_TORTURE
 #define POLL_IDLE 1
@@ -108,16 +112,25 @@ void setRunningStackSlow(Capability *cap, Stack *stack);
 #endif
 static inline bool isPolled(Stack *stack) { return __atomic_load_n(&stack->poll, __ATOMIC_RELAXED) != 0; }
 
-/* Make stack the one that cap's holder runs on, and let it poll if something is asked of it already. */
-static inline void setRunningStack(Capability *cap, Stack *stack)
+/* What attendStack is for. */
+#define ATTENTION_ON_ENTRY (ATTENTION_POLL | ATTENTION_SLOW)
+
+/* Make stack the one that cap's holder runs on.  true: something may be asked of it already: call attendStack. */
+static inline bool placeStack(Capability *cap, Stack *stack)
 {
     stack->cap = cap;
     __atomic_store_n(&regsOf(cap)->stack, stack, __ATOMIC_RELAXED);
     __atomic_store_n(&stack->poll, POLL_IDLE, __ATOMIC_RELAXED);
     /* Pairs with requestPoll: it sets attention, issues membarrier, then reads cap's stack. */
     atomic_signal_fence(memory_order_seq_cst);
-    uint32_t asked = atomic_load_explicit(&cap->attention, memory_order_relaxed) & (ATTENTION_POLL | ATTENTION_SLOW);
-    if (CAPSTAN_UNLIKELY(asked != 0)) setRunningStackSlow(cap, stack);
+    return CAPSTAN_UNLIKELY(atomic_load_explicit(&cap->attention, memory_order_relaxed) & ATTENTION_ON_ENTRY) != 0 ||
+           POLL_IDLE != 0;
+}
+/* Let the stack poll if something is asked of its capability. */
+void attendStack(Capability *cap, Stack *stack);
+static inline void setRunningStack(Capability *cap, Stack *stack)
+{
+    if (placeStack(cap, stack)) attendStack(cap, stack);
 }
 
 /* Ask the holder of cap to look at attention at its next safepoint.  The bit is set and membarrier was issued. */

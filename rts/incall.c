@@ -40,13 +40,13 @@ static Task *newBoundTask(Capability **dead, bool hooks)
     return NULL;
 }
 
-/* The capability is held: the in-call begins. */
-static inline void beginInCall(Task *task, InCall *incall, Capability *cap)
+/* The capability is held: the in-call begins.  true: something is asked of it already. */
+static inline bool beginInCall(Task *task, InCall *incall, Capability *cap)
 {
     pushInCall(task, incall);
     task->cap = cap;
     incall->status = NoStatus;
-    setRunningStack(cap, &incall->stack);
+    return placeStack(cap, &incall->stack);
 }
 
 /* The in-call ends without its capability. */
@@ -62,6 +62,8 @@ static Capability *dropInCall(InCall *incall, bool hooks)
 __attribute__((noinline)) static Capability *makeWay(InCall *incall, bool hooks)
 {
     Task *task = incall->task;
+    attendStack(task->cap, &incall->stack);
+    if (!isPolled(&incall->stack)) return task->cap;
     /* What was refused was refused to an in-call that is over. */
     task->cap->nursery.refused = task->cap->nursery.overflowed = false;
     if (serviceRequests(&incall->stack)) return task->cap;
@@ -87,8 +89,7 @@ __attribute__((noinline)) static Capability *lockSlow(bool wait)
         return refuseClosed(wait && task->wakeup == WAIT_CLOSED, wait);
     }
     task->last = cap;
-    beginInCall(task, incall, cap);
-    return isPolled(&incall->stack) ? makeWay(incall, wait) : cap;
+    return beginInCall(task, incall, cap) ? makeWay(incall, wait) : cap;
 }
 
 /* The same when nothing is in the way: there is a Task, it has a spare InCall, the capability it used last is free. */
@@ -100,8 +101,7 @@ Capability *rts_lock(void)
     Capability *cap = task->last;
     if (CAPSTAN_UNLIKELY(incall == NULL || !tryTakeCapability(cap, task))) return lockSlow(true);
     task->spare = incall->prev;
-    beginInCall(task, incall, cap);
-    return CAPSTAN_LIKELY(!isPolled(&incall->stack)) ? cap : makeWay(incall, true);
+    return CAPSTAN_LIKELY(!beginInCall(task, incall, cap)) ? cap : makeWay(incall, true);
 }
 
 RtsStatus rts_tryLock(Capability **out)
@@ -121,9 +121,10 @@ __attribute__((noinline)) static void refuseUnlock(Task *task, Capability *cap)
         reportError(RTS_NOT_HOLDER, "rts_unlock: %s", rts_statusText(RTS_NOT_HOLDER));
 }
 
-/* What few Tasks need after an in-call. */
-__attribute__((noinline)) static void afterUnlock(Task *task)
+/* What is left to do when something is asked of the capability, and what few Tasks need. */
+__attribute__((noinline)) static void afterUnlock(Task *task, Capability *cap)
 {
+    releaseSlow(cap);
     unsigned n = numCapabilities;
     if (task->flags & TASK_PREFERS && n != 0) task->last = &capabilities[task->preferred % n];
     if (task->flags & TASK_TEMPORARY && task->incall == NULL) freeMyTask();
@@ -145,8 +146,7 @@ void rts_unlock(Capability *cap)
     incall->prev = task->spare;
     task->spare = incall;
     task->cap = NULL;
-    releaseCapability(cap);
-    if (CAPSTAN_UNLIKELY(task->flags != 0)) afterUnlock(task);
+    if (CAPSTAN_UNLIKELY((storeFree(cap) | task->flags) != 0)) afterUnlock(task, cap);
 }
 
 /* ---- Evaluation ---- */
@@ -201,7 +201,7 @@ static HaskellObj runStrictIOThread(Stack *stack, void *closure)
 }
 
 /* An uncaught exception, or the end of the runtime. */
-__attribute__((noinline)) static void endRaised(InCall *incall, HaskellObj exception)
+__attribute__((noinline)) static HaskellObj endRaised(InCall *incall, HaskellObj exception)
 {
     incall->exception = exception;
     incall->tso.closure = CAPSTAN_UNIT;
@@ -209,38 +209,59 @@ __attribute__((noinline)) static void endRaised(InCall *incall, HaskellObj excep
                      : exception == &capstan_HeapOverflow_closure ? HeapExhausted
                      : Killed;
     if (incall->status == HeapExhausted) incall->stack.cap->nursery.refused = false;
-    if (incall->stack.cap->dead == RTS_OK) return;
+    if (incall->stack.cap->dead == RTS_OK) return CAPSTAN_POISON;
     /* It came back without a capability: the in-call is over. */
     unlinkInCall(incall->task, incall);
     endInCall(incall->task, incall);
+    return CAPSTAN_POISON;
 }
 
-/* Run a bound thread on the caller's own stack. */
-static inline __attribute__((always_inline)) void createBoundThread(Capability **cap, HaskellObj closure, ArchBody *body,
-                                                                     HaskellObj *ret)
+/* Run a thread on the caller's own stack, whose bounds are known by now. */
+static inline __attribute__((always_inline)) void runBoundThread(InCall *incall, Capability **cap, HaskellObj closure,
+                                                                  HaskellObj *ret, ArchBody *body)
+{
+    CatchResult result = archEnter(&incall->stack, body, closure);
+    *cap = incall->stack.cap;
+    if (CAPSTAN_LIKELY(!result.raised)) incall->status = Success;
+    else result.value = endRaised(incall, result.value);
+    if (CAPSTAN_LIKELY(ret != NULL)) *ret = result.value;
+}
+
+/* On a stack that is new to the Task; or not at all. */
+__attribute__((noinline)) static void createBoundThreadSlow(Capability **cap, HaskellObj closure, HaskellObj *ret,
+                                                             ArchBody *body)
 {
     InCall *incall = checkHolder(*cap, "evaluation");
-    HaskellObj value = CAPSTAN_POISON;
-    if (CAPSTAN_LIKELY(incall != NULL)) {
-        Stack *stack = &incall->stack;
-        adoptStack(incall->task, stack, archStackPointer());
-        CatchResult result = archEnter(stack, body, closure);
-        *cap = stack->cap;
-        if (CAPSTAN_LIKELY(!result.raised)) {
-            incall->status = Success;
-            value = result.value;
-        } else {
-            endRaised(incall, result.value);
-        }
+    if (incall != NULL) {
+        findStackBounds(incall->task, &incall->stack, archStackPointer());
+        runBoundThread(incall, cap, closure, ret, body);
+    } else if (ret != NULL) {
+        *ret = CAPSTAN_POISON;
     }
-    if (CAPSTAN_LIKELY(ret != NULL)) *ret = value;
 }
 
-static void createGenThread(Capability **cap, HaskellObj p, HaskellObj *ret) { createBoundThread(cap, p, runGenThread, ret); }
-static void createIOThread(Capability **cap, HaskellObj p, HaskellObj *ret) { createBoundThread(cap, p, runIOThread, ret); }
-static inline void createStrictIOThread(Capability **cap, HaskellObj p, HaskellObj *ret)
+static inline __attribute__((always_inline)) void createBoundThread(Capability **cap, HaskellObj closure, HaskellObj *ret,
+                                                                     ArchBody *body)
 {
-    createBoundThread(cap, p, runStrictIOThread, ret);
+    Task *task = myTask;
+    if (CAPSTAN_LIKELY(task != NULL && task->cap == *cap && task->incall->stack.trap == NULL &&
+                       adoptStack(task, &task->incall->stack, archStackPointer())))
+        runBoundThread(task->incall, cap, closure, ret, body);
+    else
+        createBoundThreadSlow(cap, closure, ret, body);
+}
+
+static void createGenThread(Capability **cap, HaskellObj p, HaskellObj *ret)
+{
+    createBoundThread(cap, p, ret, runGenThread);
+}
+static void createIOThread(Capability **cap, HaskellObj p, HaskellObj *ret)
+{
+    createBoundThread(cap, p, ret, runIOThread);
+}
+static void createStrictIOThread(Capability **cap, HaskellObj p, HaskellObj *ret)
+{
+    createBoundThread(cap, p, ret, runStrictIOThread);
 }
 
 void rts_eval(Capability **cap, HaskellObj p, HaskellObj *ret) { createGenThread(cap, p, ret); }

@@ -11,13 +11,14 @@
 /* Stack.mask. */
 enum { UNMASKED, MASKED_INTERRUPTIBLE, MASKED_UNINTERRUPTIBLE };
 
-/* Set stack->limit for an in-call that begins at stack pointer sp. */
-void findStackBounds(Task *task, Stack *stack, uintptr_t sp);
-static inline void adoptStack(Task *task, Stack *stack, uintptr_t sp)
+/* Set stack->limit for an in-call that begins at stack pointer sp.  false: not within the bounds that are known. */
+static inline bool adoptStack(Task *task, Stack *stack, uintptr_t sp)
 {
-    if (__builtin_expect(sp - task->lo < task->hi - task->lo, 1)) stack->limit = task->lo + STACK_HEADROOM;
-    else findStackBounds(task, stack, sp);
+    stack->limit = task->lo + STACK_HEADROOM;
+    return sp - task->lo < task->hi - task->lo;
 }
+/* The same on a stack of unknown bounds. */
+void findStackBounds(Task *task, Stack *stack, uintptr_t sp);
 
 /* The stack pointer is below the limit.  Looks again, if the limit was a guess; true: it is an overflow. */
 bool isStackOverflow(Stack *stack, uintptr_t sp);

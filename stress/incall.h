@@ -21,15 +21,37 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define STRESS_SANITIZED 1
+#if defined(__SANITIZE_THREAD__)
+#define STRESS_TSAN 1
+#elif defined(__SANITIZE_ADDRESS__)
+#define STRESS_ASAN 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#if __has_feature(thread_sanitizer)
+#define STRESS_TSAN 1
+#elif __has_feature(address_sanitizer)
+#define STRESS_ASAN 1
+#endif
+#endif
+
+/* Stacks of workers and visitors: room for 300 levels of calls, and no more than a stack overflow is to touch. */
+#if defined(STRESS_TSAN)
 #define STRESS_SANITIZED 1
-#endif
-#endif
-#ifndef STRESS_SANITIZED
+#define STRESS_STACK_BYTES ((size_t)1 << 20) /* its own stack of calls holds 65 536, and a recursion fills a stack with small ones */
+#elif defined(STRESS_ASAN)
+#define STRESS_SANITIZED 1
+#define STRESS_STACK_BYTES ((size_t)16 << 20)
+#else
 #define STRESS_SANITIZED 0
+#define STRESS_STACK_BYTES ((size_t)2 << 20)
+#endif
+
+/* Before a cancellation point at which a thread may leave: frames that are unwound there leave marks in ASan's shadow that the
+ * next ones on that memory stumble over. */
+#ifdef STRESS_ASAN
+#include <sanitizer/asan_interface.h>
+#define BEFORE_CANCELLATION() __asan_handle_no_return()
+#else
+#define BEFORE_CANCELLATION() ((void)0)
 #endif
 
 /* ---- Options (incall.c) ------------------------------------------------------------------------------------------ */

@@ -167,6 +167,7 @@ CAPSTAN_IO(stressAwaitCancel, ptr)
 {
     _Atomic int *waiting = rts_getPtr(ptr);
     for (;;) {
+        BEFORE_CANCELLATION();
         atomic_store(waiting, 1);
         pthread_testcancel();
         rts_poll(stack);

@@ -317,9 +317,8 @@ pthread_attr_t *stressThreadAttributes(void)
     static pthread_attr_t attributes;
     static bool made;
     if (!made) {
-        /* Room for 300 levels of calls, and no more than a stack overflow is to touch. */
         pthread_attr_init(&attributes);
-        pthread_attr_setstacksize(&attributes, STRESS_SANITIZED ? 16 << 20 : 2 << 20);
+        pthread_attr_setstacksize(&attributes, STRESS_STACK_BYTES);
         made = true;
     }
     return &attributes;

@@ -51,6 +51,7 @@ static void *awaitCancel(void *arg)
     _Atomic int *waiting = arg;
     struct timespec moment = { 0, 200000 };
     for (;;) {
+        BEFORE_CANCELLATION();
         atomic_store(waiting, 1);
         nanosleep(&moment, NULL);
     }

@@ -38,6 +38,15 @@
 #define SLOW_BUILD 0
 #endif
 
+/* To be called before a cancellation point at which the thread may leave: frames that are unwound there leave marks in ASan's
+ * shadow that the next ones on that memory stumble over.  (It knows of pthread_exit by itself.) */
+#ifdef MISUSE_ASAN
+#include <sanitizer/asan_interface.h>
+#define BEFORE_CANCELLATION() __asan_handle_no_return()
+#else
+#define BEFORE_CANCELLATION() ((void)0)
+#endif
+
 /* ---- What the hooks heard ---- */
 
 #define STATUSES 16

@@ -412,7 +412,7 @@ void closeCapabilities(void)
     unsigned n = numCapabilities;
     for (unsigned i = 0; i < n; i++) {
         atomic_store_explicit(&capabilities[i].holder, HOLDER_CLOSED, memory_order_release);
-        regsOf(&capabilities[i])->stack = NULL;
+        __atomic_store_n(&regsOf(&capabilities[i])->stack, NULL, __ATOMIC_RELAXED);
     }
     for (unsigned q = 0; q < MAX_QUEUES; q++) {
         for (Task *t = waiters.queues[q].head, *next; t != NULL; t = next) {

@@ -54,6 +54,7 @@ static Capability *dropInCall(InCall *incall, bool hooks)
 {
     unlinkInCall(incall->task, incall);
     endInCall(incall->task, incall);
+    retireTemporary();
     return refuseClosed(true, hooks);
 }
 
@@ -85,8 +86,9 @@ __attribute__((noinline)) static Capability *lockSlow(bool wait)
     cap = wait ? waitForCapability(task) : find_capability_for_task(task);
     if (cap == NULL) {
         endInCall(task, incall);
-        if (!wait && numCapabilities != 0) return &deadBusy;
-        return refuseClosed(wait && task->wakeup == WAIT_CLOSED, wait);
+        bool sentHome = wait && task->wakeup == WAIT_CLOSED, busy = !wait && numCapabilities != 0;
+        retireTemporary();
+        return busy ? &deadBusy : refuseClosed(sentHome, wait);
     }
     task->last = cap;
     return beginInCall(task, incall, cap) ? makeWay(incall, wait) : cap;
@@ -127,7 +129,7 @@ __attribute__((noinline)) static void afterUnlock(Task *task, Capability *cap)
     releaseSlow(cap);
     unsigned n = numCapabilities;
     if (task->flags & TASK_PREFERS && n != 0) task->last = &capabilities[task->preferred % n];
-    if (task->flags & TASK_TEMPORARY && task->incall == NULL) freeMyTask();
+    retireTemporary();
 }
 
 void rts_unlock(Capability *cap)
@@ -213,6 +215,7 @@ __attribute__((noinline)) static HaskellObj endRaised(InCall *incall, HaskellObj
     /* It came back without a capability: the in-call is over. */
     unlinkInCall(incall->task, incall);
     endInCall(incall->task, incall);
+    retireTemporary();
     return CAPSTAN_POISON;
 }
 
@@ -380,6 +383,10 @@ void rts_setInCallCapability(int n, int affinity)
         reportError(RTS_NO_MEMORY, "rts_setInCallCapability: %s", rts_statusText(RTS_NO_MEMORY));
         return;
     }
+    if (task->flags & TASK_TEMPORARY) {
+        retireTemporary(); /* a thread that ends has no later in-calls */
+        return;
+    }
     if (n < 0) {
         task->flags &= ~(uint32_t)TASK_PREFERS;
         return;
@@ -406,6 +413,7 @@ void rts_setStackBounds(void *lo, void *hi)
     }
     task->lo = (uintptr_t)lo;
     task->hi = (uintptr_t)hi;
+    retireTemporary();
 }
 
 void hs_thread_done(void)
@@ -430,6 +438,7 @@ void hs_perform_gc(void)
         reportError(RTS_IN_FINALIZER, "hs_perform_gc: %s", rts_statusText(RTS_IN_FINALIZER));
     else if (numCapabilities == 0 || !performCollection())
         reportError(RTS_NOT_STARTED, "hs_perform_gc: %s", rts_statusText(RTS_NOT_STARTED));
+    retireTemporary();
 }
 
 void hs_perform_major_gc(void) { hs_perform_gc(); }

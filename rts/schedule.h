@@ -33,7 +33,7 @@ void scanTasks(RootVisitor visit);
 
 /* Of the collections since the start. */
 typedef struct {
-    uint64_t collections, pause_ns, max_pause_ns, allocated_bytes, live_bytes, heap_bytes;
+    _Atomic uint64_t collections, pause_ns, max_pause_ns, allocated_bytes, live_bytes, heap_bytes; /* [stopped to write] */
 } CollectionTotals;
 extern CollectionTotals totals;
 

@@ -207,6 +207,7 @@ static void endRuntime(void)
     if (task != NULL) {
         task->finalizing = false;
         task->cap = NULL;
+        retireTemporary();
     }
     freeInfoTables();
     runtimeIsEnding = false;

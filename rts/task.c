@@ -153,6 +153,12 @@ void freeMyTask(void)
     releaseLock(&tasksLock);
 }
 
+void retireTemporary(void)
+{
+    Task *task = myTask;
+    if (task != NULL && task->flags & TASK_TEMPORARY && task->incall == NULL && task->cap == NULL) freeMyTask();
+}
+
 void eachTask(void (*f)(Task *task, void *ctx), void *ctx)
 {
     acquireLock(&tasksLock);

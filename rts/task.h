@@ -92,6 +92,8 @@ Task *getMyTask(void);
 Task *newTask(void);
 /* Free it.  It has no in-calls. */
 void freeMyTask(void);
+/* Free it if it is a temporary one that is in no in-call: whoever made or used it calls this when done. */
+void retireTemporary(void);
 
 /* A spare InCall, or a new one.  NULL: no memory. */
 InCall *newInCallSlow(Task *task);

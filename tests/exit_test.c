@@ -495,6 +495,49 @@ static void test_interrupted_by_default(void **state)
     assert_null(joinThread(thread));
 }
 
+/* ---- Threads that end together with the runtime ---- */
+
+static pthread_key_t lateKey;
+
+/* The last of these rounds come when the runtime's own destructor has run. */
+static void callInDestructor(void *arg)
+{
+    uintptr_t round = (uintptr_t)arg;
+    Caller caller = { 0 };
+    if (round < 4) {
+        callWell();
+        pthread_setspecific(lateKey, (void *)(round + 1));
+    } else if (round == 4) {
+        hs_perform_gc();
+        pollForEver(&caller);
+        rts_setInCallCapability(1, 0);
+    }
+}
+
+static void *liveWithKey(void *arg)
+{
+    pthread_setspecific(lateKey, (void *)1);
+    return arg != NULL ? (void *)callWell() : NULL;
+}
+
+static void test_interrupted_in_destructor(void **state)
+{
+    pthread_t threads[THREADS];
+    pthread_key_create(&lateKey, callInDestructor);
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(startHooked(2), RTS_OK);
+        for (intptr_t i = 0; i < THREADS; i++) threads[i] = spawn(liveWithKey, (void *)(i % 2));
+        sleepMs(50);
+        hs_exit();
+        for (int i = 0; i < THREADS; i++) joinThread(threads[i]);
+        assert_int_equal(startHooked(1), RTS_OK);
+        hs_thread_done();
+        assert_int_equal(tasksNow(), 0);
+        hs_exit();
+    }
+    pthread_key_delete(lateKey);
+}
+
 /* ---- All at once ---- */
 
 typedef struct {
@@ -572,7 +615,8 @@ int main(void)
         TEST(test_return_after_third_init), TEST(test_nest_across_epochs),          TEST(test_exit_with_thunk_waiters),
         TEST(test_init_twice_exit_twice),   TEST(test_other_settings),              TEST(test_exit_inside),
         TEST(test_starts_on_many_threads),  TEST(test_again_and_again),             TEST(test_leftovers),
-        TEST(test_interrupted_by_default),  TEST(test_exit_under_hammers),          TEST(test_child),
+        TEST(test_interrupted_by_default),  TEST(test_interrupted_in_destructor),   TEST(test_exit_under_hammers),
+        TEST(test_child),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -200,11 +200,14 @@ void wakeAfterRestart(void) { lookAgain(0); }
 
 /* ---- Giving up ---- */
 
-/* Give cap, which is free, to the front waiter, unless somebody barged in, whose release will do it.  Returns whom to rouse. */
-static _Atomic uint32_t *handOver(Capability *cap, bool *endedFlight)
+/* Give cap to the front waiter: from, its holder that is releasing it, or FREE, unless somebody barged in, whose release will do it.
+ * Returns whom to rouse. */
+static _Atomic uint32_t *handOver(Capability *cap, uintptr_t from, bool *endedFlight)
 {
     Task *heir = frontWaiter(cap->node);
-    if (heir == NULL || !tryTakeCapability(cap, heir)) return NULL;
+    if (heir == NULL || !atomic_compare_exchange_strong_explicit(&cap->holder, &from, (uintptr_t)heir, memory_order_acq_rel,
+                                                                 memory_order_relaxed))
+        return NULL;
     clearAttention(cap, ATTENTION_HANDOVER);
     dequeue(heir);
     heir->given = cap;
@@ -214,31 +217,41 @@ static _Atomic uint32_t *handOver(Capability *cap, bool *endedFlight)
     return word;
 }
 
-/* STOP and HANDOVER, both looked at again under the lock under which they are set and cleared. */
-static void giveToOthers(Capability *cap)
+static void stopFreed(Capability *cap)
+{
+    uintptr_t expected = HOLDER_FREE;
+    if (atomic_compare_exchange_strong_explicit(&cap->holder, &expected, HOLDER_STOPPED, memory_order_acq_rel,
+                                                memory_order_relaxed))
+        capabilityStopped();
+}
+
+/* STOP and HANDOVER, both looked at again under the lock under which they are set and cleared.  from: the releasing holder if
+ * cap is still held, else FREE.  false: cap is still held. */
+static bool giveToOthers(Capability *cap, uintptr_t from)
 {
     _Atomic uint32_t *word = NULL;
     bool endedFlight = false;
     acquireLock(&capsLock);
     uint32_t attention = atomic_load_explicit(&cap->attention, memory_order_relaxed);
-    if (attention & ATTENTION_STOP) {
-        uintptr_t expected = HOLDER_FREE;
-        if (atomic_compare_exchange_strong_explicit(&cap->holder, &expected, HOLDER_STOPPED, memory_order_acq_rel,
-                                                    memory_order_relaxed))
-            capabilityStopped();
-    } else if (attention & ATTENTION_HANDOVER) {
-        word = handOver(cap, &endedFlight);
-    }
+    if (from == HOLDER_FREE && attention & ATTENTION_STOP) stopFreed(cap);
+    else if (!(attention & ATTENTION_STOP) && attention & ATTENTION_HANDOVER) word = handOver(cap, from, &endedFlight);
     releaseLock(&capsLock);
     rouse(word);
     if (endedFlight) lookAgain(cap->node);
+    return from == HOLDER_FREE || word != NULL;
 }
 
-void releaseSlow(Capability *cap)
+void releaseSlow(Capability *cap, Task *holder)
 {
+    /* storeFree left it held: nobody else's value can be there then. */
+    if (atomic_load_explicit(&cap->holder, memory_order_relaxed) == (uintptr_t)holder) {
+        if (giveToOthers(cap, (uintptr_t)holder)) return;
+        atomic_store_explicit(&cap->holder, HOLDER_FREE, memory_order_release);
+        atomic_signal_fence(memory_order_seq_cst);
+    }
     if (waiters.noMembarrier) atomic_thread_fence(memory_order_seq_cst);
     uint32_t attention = atomic_load_explicit(&cap->attention, memory_order_relaxed);
-    if (attention & (ATTENTION_STOP | ATTENTION_HANDOVER)) giveToOthers(cap);
+    if (attention & (ATTENTION_STOP | ATTENTION_HANDOVER)) giveToOthers(cap, HOLDER_FREE);
     if (attention & ATTENTION_WAITERS) wakeOneWaiter(cap->node);
 }
 
@@ -285,7 +298,7 @@ static Capability *leaveQueue(Task *task, Capability *cap)
     if (atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_GIVEN) {
         /* Given another one meanwhile: keep that, put ours back. */
         releaseLock(&capsLock);
-        releaseCapability(cap);
+        releaseCapability(cap, task);
         return task->given;
     }
     if (atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_CLOSED) {

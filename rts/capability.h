@@ -3,7 +3,8 @@
  * The word.  holder is FREE, the Task that holds the capability, or STOPPED or CLOSED.  Taking it is one compare-and-swap;
  * giving it up is a plain store of FREE and then a plain load of attention.  Whoever wants something of a holder sets a bit in
  * attention first and issues membarrier, then looks at holder: so either the releaser sees the bit, or the other sees FREE.
- * What a releaser does for others it does after its capability is free, by compare-and-swap from FREE, under the caps lock.
+ * What a releaser does for others it does after its capability is free, by compare-and-swap from FREE, under the caps lock;
+ * except that a hand-over that it sees beforehand it makes without freeing the capability.
  *
  * Waiting.  Who finds no free capability spins briefly, then parks in the queue of its NUMA node.  While a queue is not empty
  * every capability has WAITERS set.  At most one wake is in flight: a releaser that sees WAITERS and no flight wakes the front
@@ -88,20 +89,23 @@ static inline Capability *waitForCapability(Task *task)
     return waitForCapabilitySlow(task);
 }
 
-/* What the attention word asks of a release, once cap is free. */
-void releaseSlow(Capability *cap);
-/* The first half of a release: cap is free now; the result is what is asked of it. */
+/* The first half of a release: cap is free now, unless a hand-over is due, which must not be lost to who barges in.  The result
+ * is what is asked of cap; if it is not 0, releaseSlow has the rest to do. */
 static inline uint32_t storeFree(Capability *cap)
 {
+    uint32_t asked = atomic_load_explicit(&cap->attention, memory_order_relaxed);
+    if (CAPSTAN_UNLIKELY(asked & ATTENTION_HANDOVER)) return asked;
     /* Release: pairs with the acquire of the next taker. */
     atomic_store_explicit(&cap->holder, HOLDER_FREE, memory_order_release);
     /* Only the compiler must not reorder: the other side's membarrier does the rest. */
     atomic_signal_fence(memory_order_seq_cst);
     return atomic_load_explicit(&cap->attention, memory_order_relaxed);
 }
-static inline void releaseCapability(Capability *cap)
+void releaseSlow(Capability *cap, Task *holder);
+/* Give up a capability that holder, the calling thread's Task, holds. */
+static inline void releaseCapability(Capability *cap, Task *holder)
 {
-    if (CAPSTAN_UNLIKELY(storeFree(cap) != 0)) releaseSlow(cap);
+    if (CAPSTAN_UNLIKELY(storeFree(cap) != 0)) releaseSlow(cap, holder);
 }
 
 /* What poll is when nothing is asked: torture builds stop at every safepoint all the same. */

@@ -71,7 +71,7 @@ __attribute__((noinline)) static Capability *makeWay(InCall *incall, bool hooks)
     Capability *cap = task->cap;
     task->cap = NULL;
     Capability *dead = dropInCall(incall, hooks);
-    if (cap != NULL) releaseCapability(cap);
+    if (cap != NULL) releaseCapability(cap, task);
     return dead;
 }
 
@@ -126,7 +126,7 @@ __attribute__((noinline)) static void refuseUnlock(Task *task, Capability *cap)
 /* What is left to do when something is asked of the capability, and what few Tasks need. */
 __attribute__((noinline)) static void afterUnlock(Task *task, Capability *cap)
 {
-    releaseSlow(cap);
+    releaseSlow(cap, task);
     unsigned n = numCapabilities;
     if (task->flags & TASK_PREFERS && n != 0) task->last = &capabilities[task->preferred % n];
     retireTemporary();

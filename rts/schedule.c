@@ -18,7 +18,7 @@ void suspendThread(Stack *stack)
     incall->suspended = true;
     incall->task->cap = NULL;
     incall->task->last = cap;
-    releaseCapability(cap);
+    releaseCapability(cap, incall->task);
 }
 
 /* A capability for a suspended in-call, unless its runtime has ended. */
@@ -26,7 +26,7 @@ static Capability *takeForSuspended(InCall *incall)
 {
     Capability *cap = waitForCapability(incall->task);
     if (cap != NULL && incall->epoch != currentEpoch) {
-        releaseCapability(cap);
+        releaseCapability(cap, incall->task);
         cap = NULL;
     }
     return cap;
@@ -212,7 +212,7 @@ static _Noreturn void leaveOutOfOrder(Stack *stack)
         Capability *cap = takeForSuspended(incall);
         if (cap != NULL) {
             rearmThunks(stack);
-            releaseCapability(cap);
+            releaseCapability(cap, task);
         }
     } else if (task->cap != NULL) {
         rearmThunks(stack);
@@ -251,7 +251,7 @@ void killInCall(InCall *incall)
     unlinkInCall(task, incall);
     endInCall(task, incall);
     task->cap = NULL;
-    if (cap != NULL) releaseCapability(cap);
+    if (cap != NULL) releaseCapability(cap, task);
 }
 
 void leaveSideways(void *catchFrame)

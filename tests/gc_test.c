@@ -501,7 +501,11 @@ static void testRootsAreUpdated(void **state)
     for (int i = 0; i < 4; i++) {
         HaskellObj before = a;
         collect();
+#ifndef CAPSTAN_TORTURE /* where it may have moved twice, there and back */
         assert_ptr_not_equal(a, before);
+#else
+        (void)before;
+#endif
         assert_ptr_equal(a, b);
         assert_int_equal(rts_getInt(a), INT64_MAX);
         assert_memory_equal(rts_bytes(c, NULL), "c", 1);

@@ -285,7 +285,11 @@ static void testRootsOfC(void **state)
     }
     assert_int_equal(rts_getInt(a), INT64_MAX);
     assert_memory_equal(rts_bytes(b, NULL), "kept", 4);
+#ifndef CAPSTAN_TORTURE /* where it may have moved there and back */
     assert_ptr_not_equal(b, moved);
+#else
+    (void)moved;
+#endif
     CAPSTAN_UNROOT(cap);
 }
 

@@ -24,6 +24,8 @@ void (*capabilityStopped)(void);
 /* How often to look for a free capability before parking; more often while the world is stopped, which is soon over. */
 #define LOOKS_BEFORE_PARKING 30
 #define LOOKS_WHILE_STOPPED  150
+/* How often a capability must look free to be idle. */
+#define LOOKS_AT_IDLE 6
 /* Shorter sleeps cost more than they bring. */
 #define MIN_PARK_NS 20000
 /* A waiter of another node goes first if it is older by this many quanta. */
@@ -97,7 +99,8 @@ static Capability *findOnNode(Task *task, bool mine)
     unsigned n = numCapabilities, start = task->last->no;
     for (unsigned i = 0; i < n; i++) {
         Capability *cap = &capabilities[(start + i) % n];
-        if ((cap->node == task->node) == mine && tryFree(cap, task)) return cap;
+        bool near = cap->node % waiters.nodes == task->node % waiters.nodes;
+        if (near == mine && tryFree(cap, task)) return cap;
     }
     return NULL;
 }
@@ -112,7 +115,7 @@ Capability *find_capability_for_task(Task *task)
         if (tryFree(preferred, task)) return preferred;
     }
     Capability *cap = findOnNode(task, true);
-    return cap != NULL || waiters.nodes == 1 ? cap : findOnNode(task, false);
+    return cap != NULL ? cap : findOnNode(task, false);
 }
 
 static bool isAnyFree(void)
@@ -335,13 +338,29 @@ static Capability *spinForCapability(Task *task)
 
 static bool isSettled(Task *task) { return atomic_load_explicit(&task->wakeup, memory_order_relaxed) >= WAIT_GIVEN; }
 
+/* A capability that stays free for a moment.  One that is free between two calls of a busy thread is better left to that
+ * thread: taking it would only make the two change places. */
+static Capability *findIdleCapability(Task *task)
+{
+    for (unsigned i = 0, n = numCapabilities; i < n; i++) {
+        Capability *cap = &capabilities[(task->last->no + i) % n];
+        unsigned looks = 0;
+        while (looks < LOOKS_AT_IDLE && atomic_load_explicit(&cap->holder, memory_order_relaxed) == HOLDER_FREE) {
+            relax(1);
+            looks++;
+        }
+        if (looks == LOOKS_AT_IDLE && tryTakeCapability(cap, task)) return cap;
+    }
+    return NULL;
+}
+
 /* What a woken waiter does for a quantum at most: it looks now and then, lets others have the processor, and asks for a hand-over when
  * that is due.  Meanwhile no release has to wake anybody. */
 static Capability *hoverForCapability(Task *task)
 {
     uint64_t began = osMonotonicNanos();
     for (uint64_t now = began; now - began < waiters.quantum && !isSettled(task); now = osMonotonicNanos()) {
-        Capability *cap = find_capability_for_task(task);
+        Capability *cap = findIdleCapability(task);
         if (cap != NULL) return cap;
         if (now - task->since >= waiters.quantum) askForHandOver(task, now);
         /* Each look takes the capability's word from its holder's cache for a moment. */

@@ -50,12 +50,10 @@ static inline bool beginInCall(Task *task, InCall *incall, Capability *cap)
 }
 
 /* The in-call ends without its capability. */
-static Capability *dropInCall(InCall *incall, bool hooks)
+static void dropInCall(InCall *incall)
 {
     unlinkInCall(incall->task, incall);
     endInCall(incall->task, incall);
-    retireTemporary();
-    return refuseClosed(true, hooks);
 }
 
 /* Something is asked of the capability that was just taken: a new in-call does not hold it up.  Nothing is held yet that
@@ -66,13 +64,14 @@ __attribute__((noinline)) static Capability *makeWay(InCall *incall, bool hooks)
     attendStack(task->cap, &incall->stack);
     if (!isPolled(&incall->stack)) return task->cap;
     /* What was refused was refused to an in-call that is over. */
-    task->cap->nursery.refused = task->cap->nursery.overflowed = false;
+    forgetDebts(&task->cap->nursery);
     if (serviceRequests(&incall->stack)) return task->cap;
     Capability *cap = task->cap;
     task->cap = NULL;
-    Capability *dead = dropInCall(incall, hooks);
+    dropInCall(incall);
     if (cap != NULL) releaseCapability(cap, task);
-    return dead;
+    retireTemporary();
+    return refuseClosed(true, hooks);
 }
 
 /* The whole of it: newBoundTask, newInCall, waitForCapability. */
@@ -213,8 +212,7 @@ __attribute__((noinline)) static HaskellObj endRaised(InCall *incall, HaskellObj
     if (incall->status == HeapExhausted) incall->stack.cap->nursery.refused = false;
     if (incall->stack.cap->dead == RTS_OK) return CAPSTAN_POISON;
     /* It came back without a capability: the in-call is over. */
-    unlinkInCall(incall->task, incall);
-    endInCall(incall->task, incall);
+    dropInCall(incall);
     retireTemporary();
     return CAPSTAN_POISON;
 }
@@ -306,8 +304,13 @@ void rts_pollSlow(Capability **cap)
 {
     InCall *incall = checkHolder(*cap, "rts_pollCap");
     if (incall == NULL) return;
-    if (!serviceRequests(&incall->stack) && incall->stack.cap->dead != RTS_OK) dropInCall(incall, false);
+    bool over = !serviceRequests(&incall->stack);
     *cap = incall->stack.cap;
+    if (!over) return;
+    incall->status = Interrupted;
+    if ((*cap)->dead == RTS_OK) return;
+    dropInCall(incall);
+    retireTemporary();
 }
 
 /* ---- Statuses ---- */
@@ -420,7 +423,8 @@ void hs_thread_done(void)
 {
     Task *task = myTask;
     if (task == NULL) return;
-    if (task->incall != NULL) reportError(RTS_INSIDE_INCALL, "hs_thread_done: %s", rts_statusText(RTS_INSIDE_INCALL));
+    if (task->finalizing) reportError(RTS_IN_FINALIZER, "hs_thread_done: %s", rts_statusText(RTS_IN_FINALIZER));
+    else if (task->incall != NULL) reportError(RTS_INSIDE_INCALL, "hs_thread_done: %s", rts_statusText(RTS_INSIDE_INCALL));
     else freeMyTask();
 }
 

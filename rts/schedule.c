@@ -18,6 +18,7 @@ void suspendThread(Stack *stack)
     incall->suspended = true;
     incall->task->cap = NULL;
     incall->task->last = cap;
+    forgetDebts(&cap->nursery);
     releaseCapability(cap, incall->task);
 }
 
@@ -25,10 +26,12 @@ void suspendThread(Stack *stack)
 static Capability *takeForSuspended(InCall *incall)
 {
     Capability *cap = waitForCapability(incall->task);
-    if (cap != NULL && incall->epoch != currentEpoch) {
+    if (cap == NULL) return NULL;
+    if (incall->epoch != currentEpoch) {
         releaseCapability(cap, incall->task);
-        cap = NULL;
+        return NULL;
     }
+    forgetDebts(&cap->nursery);
     return cap;
 }
 
@@ -46,13 +49,13 @@ static bool reenter(Stack *stack, Capability *cap)
     return true;
 }
 
-bool yieldCapability(Stack *stack)
+bool yieldFor(Stack *stack, uint64_t ns)
 {
     Nursery *nursery = &stack->cap->nursery;
     /* What the nursery owes this thread goes with the thread. */
     bool overflowed = nursery->overflowed, refused = nursery->refused;
-    nursery->overflowed = nursery->refused = false;
     suspendThread(stack);
+    if (ns != 0) osSleepNanos(ns);
     if (!reenter(stack, takeForSuspended(incallOfStack(stack)))) return false;
     stack->cap->nursery.overflowed |= overflowed;
     stack->cap->nursery.refused |= refused;
@@ -78,8 +81,8 @@ static bool collectStopped(uint64_t began, RtsCollection *c)
     unsigned n = numCapabilities;
     for (unsigned i = 0; i < n; i++) {
         nurseries[i] = &capabilities[i].nursery;
-        /* Those whom the owners of stopped ones owed something to have taken it with them. */
-        if (capabilities[i].holder == HOLDER_STOPPED) nurseries[i]->overflowed = nurseries[i]->refused = false;
+        /* Whoever is owed something by a nursery has taken it along. */
+        if (capabilities[i].holder == HOLDER_STOPPED) forgetDebts(nurseries[i]);
     }
     *c = (RtsCollection){ .number = totals.collections + 1, .stop_ns = lastStopNanos() };
     bool ok = collectHeap(nurseries, n, c);
@@ -145,7 +148,11 @@ bool serviceRequests(Stack *stack)
 {
     for (uint32_t asked; (asked = takeRequests(stack)) & ATTENTION_POLL;) {
         bool ok = true;
-        if (asked & ATTENTION_SHUTDOWN) return false;
+        if (asked & ATTENTION_SHUTDOWN) {
+            /* Whoever goes on all the same hears it again at the next safepoint. */
+            __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+            return false;
+        }
         if (asked & (ATTENTION_STOP | ATTENTION_HANDOVER)) ok = yieldCapability(stack);
         else if (asked & ATTENTION_COLLECT) ok = collectNow(stack);
         if (!ok) return false;
@@ -245,13 +252,17 @@ void killInCall(InCall *incall)
 {
     Task *task = incall->task;
     Stack *stack = &incall->stack;
+    /* The thread goes, and with it what it called from inside. */
+    while (task->incall != NULL && task->incall != incall) killInCall(task->incall);
     Capability *cap = task->cap;
     if (cap == NULL) cap = takeForSuspended(incall);
     if (cap != NULL) rearmThunks(stack);
     unlinkInCall(task, incall);
     endInCall(task, incall);
     task->cap = NULL;
-    if (cap != NULL) releaseCapability(cap, task);
+    if (cap == NULL) return;
+    forgetDebts(&cap->nursery);
+    releaseCapability(cap, task);
 }
 
 void leaveSideways(void *catchFrame)

@@ -13,8 +13,10 @@ bool serviceRequests(Stack *stack);
 /* The same in managed code: raises what is due.  Nothing of the heap may be held outside the roots. */
 void safepoint(Stack *stack);
 
-/* Give the capability up and wait for one, behind those who wait now.  false: the runtime ended. */
-bool yieldCapability(Stack *stack);
+/* Give the capability up, sleep for so many nanoseconds, and wait for one behind those who wait then.  false: the runtime
+ * ended. */
+bool yieldFor(Stack *stack, uint64_t ns);
+static inline bool yieldCapability(Stack *stack) { return yieldFor(stack, 0); }
 
 /* The first half of a safe call: give the capability up, the thread stays where it is. */
 void suspendThread(Stack *stack);

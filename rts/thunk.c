@@ -90,14 +90,10 @@ static HaskellObj waitForThunk(Stack *stack, HaskellObj thunk, StgWord mark, uns
 {
     if (isOwnMark(stack, mark)) rts_raise(stack, &capstan_NonTermination_closure);
     CAPSTAN_ROOTS(stack, thunk);
-    Task *task = incallOfStack(stack)->task;
     if (tries < 10 && parkedWaiters() == 0) {
         for (unsigned i = 0; i < 20u << tries; i++) archRelax();
     } else {
-        suspendThread(stack);
-        osSleepNanos(tries < 30 ? 20000 : 200000);
-        task->last = stack->cap;
-        resumeThread(stack);
+        if (!yieldFor(stack, tries < 30 ? 20000 : 200000)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
     }
     safepoint(stack);
     CAPSTAN_UNROOT(stack);

@@ -177,7 +177,7 @@ HaskellObj rts_mkBytesExternal(Capability *cap, void *bytes, size_t length, void
         if (addExternal(e, release, ctx)) return (HaskellObj)e;
         /* The object is garbage already; it only has to look like something. */
         e->info = &capstan_PTR_info;
-        cap->nursery.refused = true;
+        refuseAllocation(&cap->nursery, sizeof(ExternalBytes));
     }
     if (release != NULL) release(ctx, bytes);
     return CAPSTAN_POISON;

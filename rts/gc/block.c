@@ -99,6 +99,14 @@ static bool commitMegas(size_t first, size_t n)
     return true;
 }
 
+/* A megablock that is committed already: there is one. */
+static size_t findFreeMega(void)
+{
+    size_t i = blocks.lowest;
+    while (blocks.megas[i] != MEGA_FREE) i++;
+    return i;
+}
+
 /* n megablocks in a row that are not in use: index of the first, or count. */
 static size_t findMegaRun(size_t n)
 {
@@ -113,7 +121,8 @@ static size_t findMegaRun(size_t n)
 
 static MegaHeader *takeMegas(size_t n)
 {
-    size_t first = findMegaRun(n);
+    /* A collection counts on what is committed: take that first. */
+    size_t first = n == 1 && blocks.freeMegas > 0 ? findFreeMega() : findMegaRun(n);
     if (first == blocks.count || !commitMegas(first, n)) return NULL;
     memset(blocks.megas + first, MEGA_USED, n);
     blocks.freeMegas -= n;

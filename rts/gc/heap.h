@@ -52,6 +52,11 @@ void freeHeap(void);
 /* false: no memory for its reserve. */
 bool initNursery(Nursery *nursery, void (*wantCollection)(void *nursery));
 
+/* An allocation of so many bytes failed for another reason: as if the limit had been reached. */
+void refuseAllocation(Nursery *nursery, size_t bytes);
+/* The in-call that memory was refused to is over, or takes the news along. */
+static inline void forgetDebts(Nursery *nursery) { nursery->overflowed = nursery->refused = false; }
+
 /* words >= 1 of uninitialised memory, or NULL: then nursery->refused is set.  Never collects, never moves anything. */
 StgWord *allocateSlow(Nursery *nursery, size_t words);
 static inline StgWord *allocate(Nursery *nursery, size_t words)

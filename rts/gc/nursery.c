@@ -79,11 +79,16 @@ static void fillFrom(Nursery *n, Block *b)
     n->r.hpLim = blockEnd(b);
 }
 
-static StgWord *refuse(Nursery *n, size_t words)
+void refuseAllocation(Nursery *n, size_t bytes)
 {
     n->refused = true;
     n->wantCollection(n);
-    tellOutOfHeap(words * sizeof(StgWord));
+    tellOutOfHeap(bytes);
+}
+
+static StgWord *refuse(Nursery *n, size_t words)
+{
+    refuseAllocation(n, words > SIZE_MAX / sizeof(StgWord) ? SIZE_MAX : words * sizeof(StgWord));
     return NULL;
 }
 

@@ -312,7 +312,7 @@ __attribute__((noinline)) static HaskellObj callSlow(Stack *stack, HaskellObj f,
     if (n > CAPSTAN_MAX_ARITY) rts_raiseError(stack, "rts_callN: %zu arguments; at most %d", n, CAPSTAN_MAX_ARITY);
     call.fun = f;
     call.n = n;
-    memcpy(call.args, args, n * sizeof *args);
+    if (n > 0) memcpy(call.args, args, n * sizeof *args);
     return runCall(stack, &call);
 }
 
@@ -349,7 +349,7 @@ HaskellObj rts_callN(Stack *stack, HaskellObj f, size_t n, const HaskellObj *arg
         const StgInfoTable *info = rts_info(f);
         if (CAPSTAN_LIKELY(info->kind == CLOSURE_FUN && info->arity == n))
             return finishCall(stack, enterFunction(stack, f, info, args));
-        if (info == &capstan_AP_info) return callApplication(stack, f, n, args);
+        if (info == &capstan_AP_info && n > 0) return callApplication(stack, f, n, args);
     }
     return callSlow(stack, f, n, args);
 }

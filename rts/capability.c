@@ -24,6 +24,8 @@ void (*capabilityStopped)(void);
 /* How often to look for a free capability before parking; more often while the world is stopped, which is soon over. */
 #define LOOKS_BEFORE_PARKING 30
 #define LOOKS_WHILE_STOPPED  150
+/* How long a woken waiter hovers at most. */
+#define MAX_HOVER_NS 200000
 /* How often a capability must look free to be idle. */
 #define LOOKS_AT_IDLE 6
 /* Shorter sleeps cost more than they bring. */
@@ -64,7 +66,7 @@ static void clearAttention(Capability *cap, uint32_t bits)
         atomic_fetch_and_explicit(&cap->attention, ~bits, memory_order_relaxed);
 }
 
-bool initCapabilities(unsigned n, uint64_t quantum_ns, bool noMembarrier)
+void initCapabilities(unsigned n, uint64_t quantum_ns, bool noMembarrier)
 {
     osMembarrierForceRefused = noMembarrier;
     waiters.noMembarrier = !osMembarrierInit();
@@ -73,7 +75,6 @@ bool initCapabilities(unsigned n, uint64_t quantum_ns, bool noMembarrier)
     acquireLock(&capsLock);
     waiters.closed = false;
     waiters.flight = 0;
-    releaseLock(&capsLock);
     for (unsigned i = 0; i < n; i++) {
         Capability *cap = &capabilities[i];
         cap->no = i;
@@ -84,7 +85,7 @@ bool initCapabilities(unsigned n, uint64_t quantum_ns, bool noMembarrier)
     numCapabilities = n;
     for (unsigned i = 0; i < n; i++)
         atomic_store_explicit(&capabilities[i].holder, HOLDER_FREE, memory_order_release);
-    return true;
+    releaseLock(&capsLock);
 }
 
 /* ---- Looking for a free one ---- */
@@ -176,6 +177,16 @@ static void rouse(_Atomic uint32_t *word)
     if (word != NULL) osFutexWake(word, 1);
 }
 
+/* A waiter that had the wake leaves the queue.  Releases during its flight woke nobody; so the next waiter gets the wake, and looks.
+ * Context: the caps lock.  Returns whom to rouse. */
+static _Atomic uint32_t *passFlight(unsigned node)
+{
+    Task *next = frontWaiter(node);
+    if (next != NULL) return markWoken(next, WAIT_WOKEN);
+    atomic_store_explicit(&waiters.flight, 0, memory_order_relaxed); /* who parks later scans first */
+    return NULL;
+}
+
 /* Start the one wake, unless it is in flight or nobody is parked. */
 static void wakeOneWaiter(unsigned node)
 {
@@ -184,40 +195,36 @@ static void wakeOneWaiter(unsigned node)
     if (!atomic_compare_exchange_strong_explicit(&waiters.flight, &none, 1, memory_order_seq_cst, memory_order_relaxed))
         return;
     acquireLock(&capsLock);
-    Task *front = frontWaiter(node);
-    _Atomic uint32_t *word = front == NULL ? NULL : markWoken(front, WAIT_WOKEN);
-    if (front == NULL) atomic_store_explicit(&waiters.flight, 0, memory_order_relaxed); /* who parks later scans first */
+    _Atomic uint32_t *word = passFlight(node);
     releaseLock(&capsLock);
     rouse(word);
 }
 
-/* The flight is over.  Releases during it woke nobody: look for them. */
-static void lookAgain(unsigned node)
+/* Capabilities became free without a release. */
+void wakeAfterRestart(void)
 {
     if (parkedWaiters() == 0) return;
     heavyBarrier();
-    if (isAnyFree()) wakeOneWaiter(node);
+    if (isAnyFree()) wakeOneWaiter(0);
 }
-
-void wakeAfterRestart(void) { lookAgain(0); }
 
 /* ---- Giving up ---- */
 
 /* Give cap to the front waiter: from, its holder that is releasing it, or FREE, unless somebody barged in, whose release will do it.
- * Returns whom to rouse. */
-static _Atomic uint32_t *handOver(Capability *cap, uintptr_t from, bool *endedFlight)
+ * Fills in whom to rouse.  false: nobody got it. */
+static bool handOver(Capability *cap, uintptr_t from, _Atomic uint32_t *rousing[2])
 {
     Task *heir = frontWaiter(cap->node);
     if (heir == NULL || !atomic_compare_exchange_strong_explicit(&cap->holder, &from, (uintptr_t)heir, memory_order_acq_rel,
                                                                  memory_order_relaxed))
-        return NULL;
+        return false;
     clearAttention(cap, ATTENTION_HANDOVER);
     dequeue(heir);
     heir->given = cap;
-    *endedFlight = atomic_load_explicit(&heir->wakeup, memory_order_relaxed) == WAIT_WOKEN;
-    _Atomic uint32_t *word = markWoken(heir, WAIT_GIVEN);
-    if (*endedFlight) atomic_store_explicit(&waiters.flight, 0, memory_order_seq_cst);
-    return word;
+    bool flying = atomic_load_explicit(&heir->wakeup, memory_order_relaxed) == WAIT_WOKEN;
+    rousing[0] = markWoken(heir, WAIT_GIVEN);
+    if (flying) rousing[1] = passFlight(cap->node);
+    return true;
 }
 
 static void stopFreed(Capability *cap)
@@ -232,16 +239,16 @@ static void stopFreed(Capability *cap)
  * cap is still held, else FREE.  false: cap is still held. */
 static bool giveToOthers(Capability *cap, uintptr_t from)
 {
-    _Atomic uint32_t *word = NULL;
-    bool endedFlight = false;
+    _Atomic uint32_t *rousing[2] = { NULL, NULL };
+    bool given = false;
     acquireLock(&capsLock);
     uint32_t attention = atomic_load_explicit(&cap->attention, memory_order_relaxed);
     if (from == HOLDER_FREE && attention & ATTENTION_STOP) stopFreed(cap);
-    else if (!(attention & ATTENTION_STOP) && attention & ATTENTION_HANDOVER) word = handOver(cap, from, &endedFlight);
+    else if (!(attention & ATTENTION_STOP) && attention & ATTENTION_HANDOVER) given = handOver(cap, from, rousing);
     releaseLock(&capsLock);
-    rouse(word);
-    if (endedFlight) lookAgain(cap->node);
-    return from == HOLDER_FREE || word != NULL;
+    rouse(rousing[0]);
+    rouse(rousing[1]);
+    return from == HOLDER_FREE || given;
 }
 
 void releaseSlow(Capability *cap, Task *holder)
@@ -268,7 +275,7 @@ void attendStack(Capability *cap, Stack *stack)
 void requestPoll(Capability *cap)
 {
     /* The stack may have been given up since; its record is still a Stack, and a poll too many costs little. */
-    Stack *stack = __atomic_load_n(&regsOf(cap)->stack, __ATOMIC_RELAXED);
+    Stack *stack = __atomic_load_n(&regsOf(cap)->stack, __ATOMIC_ACQUIRE);
     if (stack != NULL) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
 }
 
@@ -306,13 +313,13 @@ static Capability *leaveQueue(Task *task, Capability *cap)
     }
     if (atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_CLOSED) {
         releaseLock(&capsLock);
-        return cap; /* cannot be: closing needs every capability stopped */
+        return cap; /* the runtime ended and started again: one of the new ones */
     }
     dequeue(task);
     bool flying = atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_WOKEN;
-    if (flying) atomic_store_explicit(&waiters.flight, 0, memory_order_seq_cst);
+    _Atomic uint32_t *word = flying ? passFlight(task->node) : NULL;
     releaseLock(&capsLock);
-    lookAgain(task->node);
+    rouse(word);
     return cap;
 }
 
@@ -359,7 +366,8 @@ static Capability *findIdleCapability(Task *task)
 static Capability *hoverForCapability(Task *task)
 {
     uint64_t began = osMonotonicNanos();
-    for (uint64_t now = began; now - began < waiters.quantum && !isSettled(task); now = osMonotonicNanos()) {
+    uint64_t most = waiters.quantum < MAX_HOVER_NS ? waiters.quantum : MAX_HOVER_NS;
+    for (uint64_t now = began; now - began < most && !isSettled(task); now = osMonotonicNanos()) {
         Capability *cap = findIdleCapability(task);
         if (cap != NULL) return cap;
         if (now - task->since >= waiters.quantum) askForHandOver(task, now);

@@ -123,7 +123,8 @@ static inline bool isPolled(Stack *stack) { return __atomic_load_n(&stack->poll,
 static inline bool placeStack(Capability *cap, Stack *stack)
 {
     stack->cap = cap;
-    __atomic_store_n(&regsOf(cap)->stack, stack, __ATOMIC_RELAXED);
+    /* Release: the record may be a new one; pairs with requestPoll. */
+    __atomic_store_n(&regsOf(cap)->stack, stack, __ATOMIC_RELEASE);
     __atomic_store_n(&stack->poll, POLL_IDLE, __ATOMIC_RELAXED);
     /* Pairs with requestPoll: it sets attention, issues membarrier, then reads cap's stack. */
     atomic_signal_fence(memory_order_seq_cst);
@@ -137,11 +138,12 @@ static inline void setRunningStack(Capability *cap, Stack *stack)
     if (placeStack(cap, stack)) attendStack(cap, stack);
 }
 
-/* Ask the holder of cap to look at attention at its next safepoint.  The bit is set and membarrier was issued. */
+/* Ask the holder of cap to look at attention at its next safepoint.  The bit is set; unless membarrier was issued since, a holder
+ * that just changes its stack may miss it. */
 void requestPoll(Capability *cap);
 
-/* Context: startup; nobody holds any.  false: no memory. */
-bool initCapabilities(unsigned n, uint64_t quantum_ns, bool noMembarrier);
+/* Context: startup, as the stopper; nobody holds any. */
+void initCapabilities(unsigned n, uint64_t quantum_ns, bool noMembarrier);
 /* All capabilities are STOPPED: make them CLOSED and send parked waiters home. */
 void closeCapabilities(void);
 

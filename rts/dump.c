@@ -10,6 +10,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* Reads what others write, on purpose. */
+#define NO_SANITIZE __attribute__((no_sanitize("thread"), no_sanitize("address")))
+
 typedef struct {
     void (*put)(void *ctx, const char *line);
     void *ctx;
@@ -25,7 +28,7 @@ __attribute__((format(printf, 2, 3))) static void line(const Out *out, const cha
     out->put(out->ctx, text);
 }
 
-static void dumpCapability(const Out *out, Capability *cap)
+NO_SANITIZE static void dumpCapability(const Out *out, Capability *cap)
 {
     static const char *const names[] = { "waiters", "handover", "stop", "shutdown", "collect", "slow" };
     uintptr_t holder = atomic_load_explicit(&cap->holder, memory_order_relaxed);
@@ -41,7 +44,7 @@ static void dumpCapability(const Out *out, Capability *cap)
              holder == HOLDER_FREE ? "free" : holder == HOLDER_STOPPED ? "stopped" : "closed", asked);
 }
 
-static void dumpTask(const Out *out, Task *task)
+NO_SANITIZE static void dumpTask(const Out *out, Task *task)
 {
     static const char *const waits[] = { "asleep", "woken", "given one", "sent home" };
     uint32_t wakeup = atomic_load_explicit(&task->wakeup, memory_order_relaxed);
@@ -56,7 +59,7 @@ static void dumpTask(const Out *out, Task *task)
              i->suspended ? "in a safe call" : i->stack.trap ? "evaluating" : "in C", i->stack.poll);
 }
 
-__attribute__((no_sanitize("thread", "address"))) void rts_dump(void (*put)(void *ctx, const char *line), void *ctx)
+NO_SANITIZE void rts_dump(void (*put)(void *ctx, const char *line), void *ctx)
 {
     Out out = { put, ctx };
     unsigned n = numCapabilities;

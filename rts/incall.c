@@ -43,6 +43,7 @@ static Task *newBoundTask(Capability **dead, bool hooks)
 /* The capability is held: the in-call begins.  true: something is asked of it already. */
 static inline bool beginInCall(Task *task, InCall *incall, Capability *cap)
 {
+    ASSERT(incall->stack.roots == NULL && incall->stack.trap == NULL && incall->exception == CAPSTAN_POISON);
     pushInCall(task, incall);
     task->cap = cap;
     incall->status = NoStatus;
@@ -74,6 +75,22 @@ __attribute__((noinline)) static Capability *makeWay(InCall *incall, bool hooks)
     return refuseClosed(true, hooks);
 }
 
+/* The same without waiting: a capability that others are waiting for is as good as busy. */
+static Capability *tryMakeWay(InCall *incall)
+{
+    Task *task = incall->task;
+    Capability *cap = task->cap;
+    attendStack(cap, &incall->stack);
+    uint32_t asked = atomic_load_explicit(&cap->attention, memory_order_relaxed);
+    forgetDebts(&cap->nursery);
+    if (!(asked & (ATTENTION_STOP | ATTENTION_HANDOVER | ATTENTION_SHUTDOWN))) return cap;
+    task->cap = NULL;
+    dropInCall(incall);
+    releaseCapability(cap, task);
+    retireTemporary();
+    return asked & ATTENTION_SHUTDOWN ? &deadClosed : &deadBusy;
+}
+
 /* The whole of it: newBoundTask, newInCall, waitForCapability. */
 __attribute__((noinline)) static Capability *lockSlow(bool wait)
 {
@@ -90,7 +107,8 @@ __attribute__((noinline)) static Capability *lockSlow(bool wait)
         return busy ? &deadBusy : refuseClosed(sentHome, wait);
     }
     task->last = cap;
-    return beginInCall(task, incall, cap) ? makeWay(incall, wait) : cap;
+    if (!beginInCall(task, incall, cap)) return cap;
+    return wait ? makeWay(incall, true) : tryMakeWay(incall);
 }
 
 /* The same when nothing is in the way: there is a Task, it has a spare InCall, the capability it used last is free. */
@@ -223,8 +241,13 @@ static inline __attribute__((always_inline)) void runBoundThread(InCall *incall,
 {
     CatchResult result = archEnter(&incall->stack, body, closure);
     *cap = incall->stack.cap;
-    if (CAPSTAN_LIKELY(!result.raised)) incall->status = Success;
-    else result.value = endRaised(incall, result.value);
+    if (CAPSTAN_UNLIKELY(result.raised)) {
+        result.value = endRaised(incall, result.value);
+    } else {
+        incall->status = Success;
+        /* Poison went out and nothing has come of it: whatever was computed is not to be trusted. */
+        if (CAPSTAN_UNLIKELY(incall->stack.cap->nursery.refused)) result.value = CAPSTAN_POISON;
+    }
     if (CAPSTAN_LIKELY(ret != NULL)) *ret = result.value;
 }
 
@@ -281,7 +304,8 @@ void rts_evalStableIO(Capability **cap, HsStablePtr s, HsStablePtr *ret)
     incall->stack.mask = MASKED_INTERRUPTIBLE;
     createStrictIOThread(cap, (HaskellObj)deRefStablePtr(s), &value);
     incall->stack.mask = UNMASKED;
-    if (ret != NULL && rts_getSchedStatus(*cap) == Success) *ret = getStablePtr((StgPtr)value);
+    if (ret != NULL && rts_getSchedStatus(*cap) == Success && (*ret = getStablePtr((StgPtr)value)) == NULL)
+        incall->status = HeapExhausted;
 }
 void rts_evalStableIOMain(Capability **cap, HsStablePtr s, HsStablePtr *ret) { rts_evalStableIO(cap, s, ret); }
 
@@ -320,7 +344,7 @@ SchedulerStatus rts_getSchedStatus(Capability *cap)
     if (cap->dead != RTS_OK) return cap->deadStatus;
     InCall *incall = checkHolder(cap, "rts_getSchedStatus");
     if (incall == NULL) return Refused;
-    return cap->nursery.refused ? HeapExhausted : incall->status;
+    return cap->nursery.refused && incall->status <= Success ? HeapExhausted : incall->status;
 }
 
 bool rts_isDead(Capability *cap) { return cap->dead != RTS_OK; }

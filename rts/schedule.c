@@ -56,6 +56,10 @@ bool yieldFor(Stack *stack, uint64_t ns)
     bool overflowed = nursery->overflowed, refused = nursery->refused;
     suspendThread(stack);
     if (ns != 0) osSleepNanos(ns);
+#ifdef CAPSTAN_TORTURE
+    Task *task = incallOfStack(stack)->task;
+    if (numCapabilities > 1) task->last = &capabilities[(task->last->no + 1) % numCapabilities];
+#endif
     if (!reenter(stack, takeForSuspended(incallOfStack(stack)))) return false;
     stack->cap->nursery.overflowed |= overflowed;
     stack->cap->nursery.refused |= refused;
@@ -116,6 +120,14 @@ static bool collectNow(Stack *stack)
     return true;
 }
 
+/* Collections of threads without a capability that have still to tell the host. */
+static _Atomic uint32_t releasesRunning;
+
+void awaitReleases(void)
+{
+    for (uint32_t n; (n = releasesRunning) != 0;) osFutexWait(&releasesRunning, n, -1);
+}
+
 bool performCollection(void)
 {
     RtsCollection c;
@@ -128,8 +140,11 @@ bool performCollection(void)
         return false;
     }
     bool ok = collectStopped(began, &c);
+    /* While the world is stopped: the end of the runtime comes before this, or waits for it. */
+    releasesRunning++;
     restartWorld(NULL);
     if (ok) afterCollection(task, &c);
+    if (--releasesRunning == 0) osFutexWake(&releasesRunning, INT32_MAX);
     return true;
 }
 
@@ -144,7 +159,7 @@ static uint32_t takeRequests(Stack *stack)
     return atomic_load_explicit(&stack->cap->attention, memory_order_relaxed);
 }
 
-bool serviceRequests(Stack *stack)
+static bool serviceAll(Stack *stack)
 {
     for (uint32_t asked; (asked = takeRequests(stack)) & ATTENTION_POLL;) {
         bool ok = true;
@@ -162,20 +177,15 @@ bool serviceRequests(Stack *stack)
 
 #ifdef CAPSTAN_TORTURE
 /* Collect at every safepoint that comes so often, and change the capability at every one. */
-static bool torture(Stack *stack)
+bool serviceRequests(Stack *stack)
 {
     static _Atomic unsigned turn;
     if (turn++ % 4 == 0) atomic_fetch_or(&stack->cap->attention, ATTENTION_COLLECT);
-    Task *task = incallOfStack(stack)->task;
-    unsigned n = numCapabilities;
-    if (n > 1) task->last = &capabilities[(stack->cap->no + 1) % n];
-    bool ok = serviceRequests(stack);
-    if (ok && n > 1) {
-        task->last = &capabilities[(stack->cap->no + 1) % n];
-        ok = yieldCapability(stack);
-    }
-    return ok;
+    if (!serviceAll(stack)) return false;
+    return numCapabilities < 2 || (yieldCapability(stack) && serviceAll(stack));
 }
+#else
+bool serviceRequests(Stack *stack) { return serviceAll(stack); }
 #endif
 
 /* HeapOverflow, if memory ran out and the collection did not help, or poison has gone out. */
@@ -189,12 +199,7 @@ static void deliverHeapOverflow(Stack *stack)
 
 void safepoint(Stack *stack)
 {
-#ifdef CAPSTAN_TORTURE
-    bool ok = torture(stack) && serviceRequests(stack);
-#else
-    bool ok = serviceRequests(stack);
-#endif
-    if (!ok) raiseToBase(stack, CAPSTAN_SHUTDOWN);
+    if (!serviceRequests(stack)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
     if (stack->cap->nursery.overflowed || stack->cap->nursery.refused) deliverHeapOverflow(stack);
 }
 
@@ -221,7 +226,7 @@ static _Noreturn void leaveOutOfOrder(Stack *stack)
             rearmThunks(stack);
             releaseCapability(cap, task);
         }
-    } else if (task->cap != NULL) {
+    } else if (task->cap != NULL && incall->epoch == currentEpoch) {
         rearmThunks(stack);
     }
     abandonSuspended(stack, &deadOutOfOrder);
@@ -280,6 +285,7 @@ static void scanTask(Task *task, void *visit)
     RootVisitor *visitor = visit;
     for (InCall *i = task->incall; i != NULL; i = i->prev) {
         if (i->suspended && i->epoch != currentEpoch) continue;
+        ASSERT(i->suspended || (i == task->incall && i->stack.cap == task->cap));
         (*visitor)(&i->exception);
         (*visitor)(&i->tso.closure);
         scanStack(&i->stack, *visitor);

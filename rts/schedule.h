@@ -30,6 +30,9 @@ void killInCall(InCall *incall);
 /* Collect for who holds no capability.  false: there is no runtime. */
 bool performCollection(void);
 
+/* Wait until release functions and hooks that follow such collections have run.  Context: exit. */
+void awaitReleases(void);
+
 /* Roots: every in-call of every task. */
 void scanTasks(RootVisitor visit);
 

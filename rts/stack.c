@@ -35,7 +35,8 @@ bool isStackOverflow(Stack *stack, uintptr_t sp)
     if (stack->hi == 0 && stack->limit == stack->lo) {
         if (!askForBounds(task, stack, sp)) {
             size_t budget = hostConfig.foreign_stack_bytes;
-            stack->limit = stack->lo + FIRST_GUESS - (budget > FIRST_GUESS ? budget : FIRST_GUESS);
+            uintptr_t top = stack->lo + FIRST_GUESS;
+            stack->limit = top - (budget > FIRST_GUESS ? budget < top ? budget : top : FIRST_GUESS);
         }
         stack->hi = 1;
     }

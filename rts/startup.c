@@ -120,9 +120,12 @@ static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
         if (message) snprintf(message, size, "no memory for the heap of %u capabilities", c->capabilities);
         return RTS_NO_MEMORY;
     }
-    hostConfig = *c;
+    publishConfig(c);
+    /* As the stopper, so that nobody stops a world that is just being made. */
+    while (!stopWorld(NULL, 0)) waitForStopper();
     currentEpoch++;
     initCapabilities(c->capabilities, (uint64_t)c->quantum_us * 1000, c->no_membarrier);
+    leaveStopped();
     return RTS_OK;
 }
 
@@ -196,6 +199,7 @@ static void endRuntime(void)
     while (!stopWorld(NULL, ATTENTION_SHUTDOWN)) waitForStopper();
     closeCapabilities();
     leaveStopped();
+    awaitReleases();
     revertStaticThunks();
     freeAllStablePtrs();
     Task *task = newTask();

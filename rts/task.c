@@ -18,6 +18,7 @@ Lock tasksLock = LOCK_INIT(RANK_TASKS);
 static struct {
     pthread_once_t once;
     pthread_key_t key;          /* [const] its destructor frees the Task */
+    bool haveKey;               /* [const] or every Task is a temporary one */
     Task *all;                  /* [lock: tasks] */
     Task *recycled;             /* [lock: tasks] records of ended threads, through next */
     InCall *spareInCalls;       /* [lock: tasks] of ended threads, through prev */
@@ -34,7 +35,7 @@ static void threadEnds(void *task)
     freeMyTask();
 }
 
-static void makeKey(void) { pthread_key_create(&tasks.key, threadEnds); }
+static void makeKey(void) { tasks.haveKey = pthread_key_create(&tasks.key, threadEnds) == 0; }
 
 void initTasks(Capability *noCapability, void (*abandon)(Task *task))
 {
@@ -92,7 +93,7 @@ Task *newTask(void)
     task->last = tasks.noCapability;
     task->node = topologyCurrentNode();
     task->id = osThreadId();
-    if (threadIsDying) task->flags |= TASK_TEMPORARY;
+    if (threadIsDying || !tasks.haveKey) task->flags |= TASK_TEMPORARY;
     else if (pthread_setspecific(tasks.key, task) != 0) task->flags |= TASK_TEMPORARY;
     myTask = task;
     linkTask(task);

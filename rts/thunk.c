@@ -52,7 +52,6 @@ static bool claimThunk(Stack *stack, StgThunk *thunk)
 {
     StgWord expected = 0;
     if (thunk->info->flags & INFO_STATIC) noteStatic((StgStaticThunk *)thunk);
-    /* Relaxed is enough: nothing is read through the mark.  The value is published by updateThunk. */
     return __atomic_compare_exchange_n(&thunk->state, &expected, (StgWord)stack->tso | 4, false, __ATOMIC_ACQUIRE,
                                        __ATOMIC_RELAXED);
 }

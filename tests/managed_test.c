@@ -737,7 +737,7 @@ static void testSafeCall(void **state)
 CAPSTAN_IO(churns)
 {
     HaskellObj list = &Empty_closure;
-    const HsInt rounds = 2000000;
+    const HsInt rounds = isShort() ? 200000 : 2000000;
     CAPSTAN_ROOTS(stack, list);
     for (HsInt i = 0; i < rounds; i++) {
         list = i % 100 == 0 ? &Empty_closure : list;

@@ -54,20 +54,7 @@ end_hold:
         fi;
 #endif
         atomic { assert(inUse[got] == me + 1); inUse[got] = 0 };
-#ifdef DIRECT
-        lookAtAttention(got);
-        if
-        :: a & HANDOVER -> releaseDirect(got)
-        :: else
-        fi;
-        a = 0;
-        if
-        :: handed -> handed = 0
-        :: else -> releaseCapability(got)
-        fi;
-#else
         releaseCapability(got);
-#endif
         got = NONE
     :: else -> break
     od;
@@ -75,7 +62,7 @@ end_hold:
 }
 
 #ifdef SERVED
-/* Who waits gets one: holds only where hand-over needs no luck (DIRECT) and the lock is fair. */
+/* Who waits gets one: holds only if the lock is fair and a hand-over does not free the capability (not LATE). */
 ltl served { [] (waiting[1] -> <> !waiting[1]) }
 #endif
 

@@ -86,16 +86,7 @@ inline safepoint()
     putPoll(0);
     lookAtAttention(got);
     if
-    :: a & STOP ->
-        leaveManaged();
-        convertToStopped(got);
-        a = 0;
-        enterAgain()
-    :: !(a & STOP) && (a & YIELD_BITS) ->
-        leaveManaged();
-        a = 0;
-        releaseCapability(got);
-        enterAgain()
+    :: a & YIELD_BITS -> a = 0; leaveManaged(); releaseCapability(got); enterAgain()
     :: else -> a = 0
     fi
 }
@@ -124,24 +115,18 @@ inline setStop(c)
 #endif
 }
 
-inline stopOne(c)
+inline lockCaps()
 {
-    atomic {
-        EMPTY ->
-        if
-        :: holder[c] == 0 -> holder[c] = STOPPED; claimed = 1
-        :: else
-        fi
-    };
-    if
-    :: claimed -> claimed = 0; count++
-    :: else ->
-#ifdef BUG_NO_POLL
-        skip
-#else
-        requestPoll(c)
+    WANT_LOCK
+    atomic { LOCKABLE -> LOCKED qlock = me + 1 }
+}
+
+inline stopOne(c)               /* holding qlock */
+{
+    atomic { EMPTY -> if :: holder[c] == 0 -> holder[c] = STOPPED; count++ :: else fi };
+#ifndef BUG_NO_POLL
+    requestPoll(c)
 #endif
-    fi
 }
 
 inline allStopped()
@@ -159,87 +144,71 @@ inline allStopped()
 
 inline stopWorld()
 {
+#ifndef BUG_PLAIN_OR
+    lockCaps();
+#endif
     j = 0;
     do
     :: j < NC -> if :: j != got -> setStop(j) :: else fi; j++
     :: else -> break
     od;
+#ifndef BUG_PLAIN_OR
+    qlock = 0;
+#endif
     heavyBarrier();
+    lockCaps();
     j = 0;
     do
     :: j < NC -> if :: j != got -> stopOne(j) :: else fi; j++
     :: else -> break
     od;
     j = 0;
+    qlock = 0;
     atomic { count >= NC - (got != NONE) -> allStopped() };
     worldStopped = 0
 }
 
-inline clearStop()
-{
-    j = 0;
-    do
-    :: j < NC -> atomic { if :: j != got -> att[j] = att[j] & ~STOP :: else fi; j++ }
-    :: else -> break
-    od;
-    j = 0
-}
-
-/* STOP goes first, then each capability is released like any other, and the next stop may begin last of all. */
+/* STOP goes before its capability is free; waiters hear of it last, as of releases during a flight. */
 inline restartWorld()
 {
 #ifdef BUG_STOPPING_EARLY
     atomic { EMPTY -> stopping = 0 };
 #endif
-#ifndef BUG_FREE_BEFORE_CLEAR
-    clearStop();
-#endif
+    lockCaps();
     j = 0;
     do
-    :: j < NC ->
-        if
-        :: j != got ->
-            assert(holder[j] == STOPPED);
-#ifdef BUG_NO_RESTART_WAKE
-            put(j, 0)
-#elif defined(BUG_FREE_BEFORE_CLEAR)
-            put(j, 0);
-            lookAtAttention(j);
-            if
-            :: a & WAITERS -> serveWaiters(j)
-            :: else
-            fi;
-            a = 0
-#else
-            releaseCapability(j)
-#endif
-        :: else
-        fi;
-        j++
-    :: else -> break
-    od;
+    :: j < NC && j == got -> j++
+    :: j < NC && j != got ->
+        assert(holder[j] == STOPPED);
 #ifdef BUG_FREE_BEFORE_CLEAR
-    clearStop();
+        put(j, 0);
+        att[j] = att[j] & ~STOP;
+#else
+        att[j] = att[j] & ~STOP;
+        put(j, 0);
 #endif
+        j++
+    :: j == NC -> break
+    od;
     j = 0;
-#ifndef BUG_STOPPING_EARLY
-    atomic { EMPTY -> stopping = 0 }
+    qlock = 0;
+    atomic { EMPTY -> stopping = 0 };
+#ifndef BUG_NO_RESTART_WAKE
+    lookAgain()
 #endif
 }
 
 /* Exit: nobody gets a capability any more, and every waiter hears of it. */
 inline closeWorld()
 {
-    clearStop();
+    lockCaps();
     j = 0;
     do
-    :: j < NC -> atomic { EMPTY -> assert(holder[j] == STOPPED); holder[j] = CLOSED; j++ }
+    :: j < NC -> atomic { EMPTY -> assert(holder[j] == STOPPED); holder[j] = CLOSED; att[j] = att[j] & ~STOP; j++ }
     :: else -> break
     od;
     j = 0;
-    WANT_LOCK
     atomic {
-        LOCKABLE -> LOCKED
 #ifdef BUG_CLOSE_WAKES_ONE
         if
         :: nempty(queue) -> queue?<j>; word[j] = 1
@@ -256,7 +225,8 @@ inline closeWorld()
         :: j >= NT -> break
         od;
 #endif
-        j = 0
+        j = 0;
+        qlock = 0
     };
     atomic { EMPTY -> stopping = 0 }
 }
@@ -346,7 +316,6 @@ proctype Monitor()
             assert(holder[c] == 0 || holder[c] == CLOSED || stays[holder[c] - 1]);
             assert(holder[c] == CLOSED || holder[c] == inUse[c]);
             assert(!(att[c] & STOP));
-            assert(handTo[c] == 0);
             assert(nempty(queue) || (att[c] & ~SLOW) == 0);
             t = 0;
             do

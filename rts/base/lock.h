@@ -10,7 +10,7 @@
 
 typedef enum {
     RANK_STARTUP,    /* startup.c: one start or exit at a time */
-    RANK_TASKS,      /* task.c: the list of all tasks, and InCalls that outlived their epoch */
+    RANK_TASKS,      /* task.c: the list of all tasks, the stacks of in-calls against collections, spare records */
     RANK_CAPS,       /* capability.c: waiters, hand-over, stopping */
     RANK_STABLE,     /* stable_ptr.c: growing the table */
     RANK_STATICS,    /* thunk.c: the list of entered static thunks */

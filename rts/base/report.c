@@ -60,7 +60,16 @@ static void closedToError(void *ctx, RtsStatus why)
     reportError(why, "rts_lock: %s", rts_statusText(why));
 }
 
-RtsConfig hostConfig = { .logHook = logToStandardError, .errorHook = errorToLog, .closedHook = closedToError };
+static const RtsConfig defaults = { .logHook = logToStandardError, .errorHook = errorToLog, .closedHook = closedToError };
+_Atomic(const RtsConfig *) currentConfig = &defaults;
+
+void publishConfig(const RtsConfig *config)
+{
+    static RtsConfig copies[2];
+    RtsConfig *copy = &copies[atomic_load(&currentConfig) == &copies[0]];
+    *copy = *config;
+    atomic_store_explicit(&currentConfig, copy, memory_order_release);
+}
 
 void fillDefaultHooks(RtsConfig *config)
 {

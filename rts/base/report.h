@@ -4,8 +4,14 @@
 
 #include "rts/Config.h"
 
-/* The hooks in force, a copy of the host's configuration.  [const] while the runtime runs; the defaults before and after. */
-extern RtsConfig hostConfig;
+#include <stdatomic.h>
+
+/* The configuration in force: a copy of the host's; the defaults before the first start. */
+extern _Atomic(const RtsConfig *) currentConfig;
+#define hostConfig (*atomic_load_explicit(&currentConfig, memory_order_acquire))
+
+/* Put a configuration in force.  Context: startup.  The one before last is overwritten. */
+void publishConfig(const RtsConfig *config);
 
 /* Fill in what the host left NULL. */
 void fillDefaultHooks(RtsConfig *config);

@@ -19,6 +19,8 @@ static void setThreshold(unsigned nurseries)
     size_t used = heap.movable + COPY_SPACE(heap.movable) + heap.fixed;
     size_t left = used < heap.limitBlocks ? (heap.limitBlocks - used) * 3 / 7 : 0;
     if (heap.threshold > left - left / 8) heap.threshold = left - left / 8;
+    /* But not for every few objects: with so little left the heap counts as full. */
+    if (heap.threshold < SLACK_BLOCKS) heap.threshold = SLACK_BLOCKS;
 }
 
 bool initHeap(const HeapSettings *s, const RootScanner *scanners)

@@ -23,6 +23,8 @@
 /* Copying leaves less than LARGE_BYTES unused in a block: four blocks fit what three were full of. */
 #define COPY_SPACE(movable) ((movable) + (movable) / 3 + 2)
 #define RESERVE_BLOCKS 2
+/* With less than this left after a collection the heap is full. */
+#define SLACK_BLOCKS (1 + heap.nurseryBlocks / 8)
 
 typedef struct {
     CapstanRegs r;     /* where the next small object goes */

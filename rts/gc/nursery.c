@@ -35,7 +35,7 @@ static bool mayGrow(size_t n, bool movable)
 
 bool isHeapOverLimit(void)
 {
-    return !mayGrow(1 + heap.nurseryBlocks / 8, true);
+    return !mayGrow(SLACK_BLOCKS, true);
 }
 
 static void tellOutOfHeap(size_t bytes)

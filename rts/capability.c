@@ -389,12 +389,14 @@ static void settle(Task *task)
     releaseLock(&capsLock);
 }
 
-/* Sleep until woken, or until it is time to ask for a hand-over: a quantum for each that comes first. */
+/* Sleep until woken, or until it is time to ask for a hand-over.  The front waiter does that each quantum; the others only look after
+ * it, so seldom that all together wake about once a quantum, however many they are. */
 static uint32_t park(Task *task)
 {
-    uint64_t timeout = waiters.quantum * (1 + task->ahead);
+    acquireLock(&capsLock);
+    uint64_t timeout = waiters.quantum * (task->qprev == NULL ? 1 : waiters.parked);
+    releaseLock(&capsLock);
     osFutexWait(&task->wakeup, WAIT_ASLEEP, (int64_t)(timeout < MIN_PARK_NS ? MIN_PARK_NS : timeout));
-    task->ahead /= 2;
     return atomic_load_explicit(&task->wakeup, memory_order_acquire);
 }
 
@@ -405,7 +407,6 @@ static Capability *waitInQueue(Task *task)
     acquireLock(&capsLock);
     bool closed = waiters.closed;
     atomic_store_explicit(&task->wakeup, WAIT_ASLEEP, memory_order_relaxed);
-    task->ahead = waiters.parked;
     if (!closed) enqueue(task);
     releaseLock(&capsLock);
     bool changed = true; /* something that a release may not have seen yet: scan once more before sleeping */

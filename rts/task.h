@@ -73,7 +73,6 @@ struct Task_ {
     Task *qnext, *qprev;     /* [lock: caps] queue of waiters */
     Capability *given;       /* [lock: caps until WAIT_GIVEN is seen] */
     uint64_t since;          /* [owner] when it began to wait, nanoseconds; 0: it does not */
-    unsigned ahead;          /* [owner] about how many waiters come first */
 
     Task *next, *prev;       /* [lock: tasks] all tasks */
     InCall first;            /* the InCall that every Task has */

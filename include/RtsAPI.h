@@ -46,7 +46,8 @@ CAPSTAN_API bool rts_isDead(Capability *cap) CAPSTAN_NOSAFEPOINT;
 CAPSTAN_API RtsStatus rts_getRefusal(Capability *cap) CAPSTAN_NOSAFEPOINT;
 
 /* Prefer capability n (modulo their number) for the calling thread's in-calls; with affinity, also bind the OS thread to
- * that capability's processors.  n < 0 takes the preference back.  Context: any thread.  See: GHC's function of this name. */
+ * that capability's processors.  n < 0 takes the preference back.  Context: any thread, while the runtime runs.
+ * Errors: RTS_NOT_STARTED, RTS_NO_MEMORY.  See: GHC's function of this name. */
 CAPSTAN_API void rts_setInCallCapability(int n, int affinity) CAPSTAN_NOSAFEPOINT;
 
 CAPSTAN_API unsigned getNumCapabilities(void) CAPSTAN_NOSAFEPOINT;

@@ -405,9 +405,10 @@ void rts_checkSchedStatus(char *site, Capability *cap)
 
 void rts_setInCallCapability(int n, int affinity)
 {
-    Task *task = newTask();
+    Task *task = numCapabilities == 0 ? NULL : newTask();
     if (task == NULL) {
-        reportError(RTS_NO_MEMORY, "rts_setInCallCapability: %s", rts_statusText(RTS_NO_MEMORY));
+        RtsStatus why = numCapabilities == 0 ? RTS_NOT_STARTED : RTS_NO_MEMORY;
+        reportError(why, "rts_setInCallCapability: %s", rts_statusText(why));
         return;
     }
     if (task->flags & TASK_TEMPORARY) {

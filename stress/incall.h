@@ -46,12 +46,17 @@
 #endif
 
 /* Before a cancellation point at which a thread may leave: frames that are unwound there leave marks in ASan's shadow that the
- * next ones on that memory stumble over. */
+ * next ones on that memory stumble over.  And TSan must not be left from inside the functions that it replaces. */
 #ifdef STRESS_ASAN
 #include <sanitizer/asan_interface.h>
 #define BEFORE_CANCELLATION() __asan_handle_no_return()
 #else
 #define BEFORE_CANCELLATION() ((void)0)
+#endif
+#ifdef STRESS_TSAN
+#define CANCELLABLE_SLEEP 0
+#else
+#define CANCELLABLE_SLEEP 1
 #endif
 
 /* ---- Options (incall.c) ------------------------------------------------------------------------------------------ */

@@ -2,6 +2,7 @@
 #include "incall.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <time.h>
 
 /* How a visitor ends. */
@@ -53,7 +54,9 @@ static void *awaitCancel(void *arg)
     for (;;) {
         BEFORE_CANCELLATION();
         atomic_store(waiting, 1);
-        nanosleep(&moment, NULL);
+        pthread_testcancel();
+        if (CANCELLABLE_SLEEP) nanosleep(&moment, NULL);
+        else sched_yield();
     }
     return NULL;
 }

@@ -1,3 +1,4 @@
+/* exception: longer than a file should be: the cases share one set of workers and counters. */
 /*
  * Many C threads on few capabilities: counts that come out exactly, preference, NUMA nodes real and pretended, the way
  * without membarrier, and that nobody waits for ever.

@@ -1,3 +1,4 @@
+/* exception: longer than a file should be: one case a rule of evaluation, all on the same few closures. */
 /*
  * Evaluation from C: application at every arity, thunks, update frames, what an exception leaves in a thunk, who waits
  * for whom, and what each rts_eval function means.

@@ -1,3 +1,4 @@
+/* exception: longer than a file should be: one case a macro of rts/Managed.h. */
 /*
  * Managed functions written in C: what each macro of rts/Managed.h makes, roots, tail calls, exceptions, field checks,
  * calls at every arity.

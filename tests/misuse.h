@@ -38,14 +38,29 @@
 #define SLOW_BUILD 0
 #endif
 
-/* To be called before a cancellation point at which the thread may leave: frames that are unwound there leave marks in ASan's
- * shadow that the next ones on that memory stumble over.  (It knows of pthread_exit by itself.) */
+/* A cancellation point at which the thread may leave.  Frames that are unwound leave marks in ASan's shadow that the next ones on
+ * that memory stumble over, unless it is told before (it knows of pthread_exit by itself).  TSan must not be left from
+ * inside the functions that it replaces: it would take the rest of the thread for one of them. */
 #ifdef MISUSE_ASAN
 #include <sanitizer/asan_interface.h>
 #define BEFORE_CANCELLATION() __asan_handle_no_return()
 #else
 #define BEFORE_CANCELLATION() ((void)0)
 #endif
+
+static inline void pauseCancellably(void)
+{
+    struct timespec moment = { 0, 200000 };
+    BEFORE_CANCELLATION();
+    pthread_testcancel();
+#ifdef MISUSE_TSAN
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    nanosleep(&moment, NULL);
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+#else
+    nanosleep(&moment, NULL);
+#endif
+}
 
 /* ---- What the hooks heard ---- */
 

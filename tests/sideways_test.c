@@ -23,12 +23,9 @@ static void *exitHere(void *arg) { pthread_exit(arg); }
 /* Comes to a cancellation point again and again. */
 static void *awaitCancel(void *arg)
 {
-    struct timespec moment = { 0, 1000000 };
     for (;;) {
-        BEFORE_CANCELLATION();
         atomic_store(&ready, 1);
-        pthread_testcancel();
-        nanosleep(&moment, NULL);
+        pauseCancellably();
     }
     return NULL;
 }

@@ -4,7 +4,7 @@
  * Each thread makes ROUNDS acquisitions (one more for thread 0 with EXTRA), and may decide to keep one for ever, so
  * that a lost wake-up is not healed by a later release. When nothing can move any more the Monitor looks:
  *   - no capability is free while a thread sleeps;
- *   - no wake is in flight, no request for hand-over and no WAITERS bit is left without a waiter;
+ *   - no wake is in flight, no HANDOVER and no WAITERS bit is left without a waiter;
  *   - every capability that is not free is held by a thread that chose to keep it.
  * With ENDLESS the threads go on for ever: no cycle may go without an acquisition (progress_got), and with SERVED the
  * claim below is checked.

@@ -174,7 +174,9 @@ inline restartWorld()
 #ifdef BUG_STOPPING_EARLY
     atomic { EMPTY -> stopping = 0 };
 #endif
+#ifndef BUG_FREE_BEFORE_CLEAR    /* and without the lock that keeps releasers from acting between */
     lockCaps();
+#endif
     j = 0;
     do
     :: j < NC && j == got -> j++
@@ -191,7 +193,9 @@ inline restartWorld()
     :: j == NC -> break
     od;
     j = 0;
+#ifndef BUG_FREE_BEFORE_CLEAR
     qlock = 0;
+#endif
     atomic { EMPTY -> stopping = 0 };
 #ifndef BUG_NO_RESTART_WAKE
     lookAgain()

@@ -35,12 +35,12 @@ void (*capabilityStopped)(void);
 
 static struct {
     struct { Task *head, *tail; } queues[MAX_QUEUES]; /* [lock: caps] */
-    unsigned nodes;                                   /* [const] queues in use */
+    _Atomic unsigned nodes;                           /* queues in use; changes only while all are empty */
     _Atomic unsigned parked;                          /* [lock: caps to write] */
     _Atomic uint32_t flight;                          /* [atomic] 1: a woken waiter has not yet decided */
     bool closed;                                      /* [lock: caps] */
-    bool noMembarrier;                                /* [const] */
-    uint64_t quantum;                                 /* [const] nanoseconds */
+    _Atomic bool noMembarrier;                        /* changes with the runtime */
+    _Atomic uint64_t quantum;                         /* nanoseconds; changes with the runtime */
 } waiters = { .nodes = 1, .closed = true };
 
 unsigned parkedWaiters(void) { return atomic_load_explicit(&waiters.parked, memory_order_relaxed); }
@@ -77,7 +77,7 @@ void initCapabilities(unsigned n, uint64_t quantum_ns, bool noMembarrier)
     waiters.flight = 0;
     for (unsigned i = 0; i < n; i++) {
         Capability *cap = &capabilities[i];
-        cap->no = i;
+        if (cap->no != i) cap->no = i; /* late callers of an earlier runtime may be reading it */
         cap->node = topologyNodeOfCapability(i);
         cap->handedOver = 0;
         cap->attention = waiters.noMembarrier ? ATTENTION_SLOW : 0;

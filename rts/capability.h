@@ -44,7 +44,7 @@ enum {
 struct Capability_ {
     Nursery nursery;                      /* [holder]; begins with the registers that public headers know */
     unsigned no;                          /* [const] */
-    unsigned node;                        /* [const] NUMA node */
+    _Atomic unsigned node;                /* NUMA node; changes with the runtime */
     RtsStatus dead;                       /* [const] RTS_OK, or why this is a dead capability */
     SchedulerStatus deadStatus;           /* [const] */
     _Alignas(64) _Atomic uintptr_t holder;

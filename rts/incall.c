@@ -405,9 +405,10 @@ void rts_checkSchedStatus(char *site, Capability *cap)
 
 void rts_setInCallCapability(int n, int affinity)
 {
-    Task *task = numCapabilities == 0 ? NULL : newTask();
+    unsigned all = numCapabilities;
+    Task *task = all == 0 ? NULL : newTask();
     if (task == NULL) {
-        RtsStatus why = numCapabilities == 0 ? RTS_NOT_STARTED : RTS_NO_MEMORY;
+        RtsStatus why = all == 0 ? RTS_NOT_STARTED : RTS_NO_MEMORY;
         reportError(why, "rts_setInCallCapability: %s", rts_statusText(why));
         return;
     }
@@ -421,8 +422,6 @@ void rts_setInCallCapability(int n, int affinity)
     }
     task->preferred = (unsigned)n;
     task->flags |= TASK_PREFERS;
-    unsigned all = numCapabilities;
-    if (all == 0) return;
     task->last = &capabilities[task->preferred % all];
     task->node = task->last->node;
     if (affinity && !topologyBindThread(task->preferred % all))

@@ -46,7 +46,11 @@ static void wantCollection(void *nursery)
 }
 
 /* Tasks may be made before the first start. */
-__attribute__((constructor)) static void introduceTasks(void) { initTasks(&deadNotStarted, abandonTask); }
+__attribute__((constructor)) static void introduceTasks(void)
+{
+    initTasks(&deadNotStarted, abandonTask);
+    archLeavingSideways = leaveSideways;
+}
 
 /* ---- Configuration ---- */
 
@@ -111,7 +115,6 @@ static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
 {
     if (!loadTopology(c->debug_numa_nodes, message, size)) return RTS_NO_MEMORY;
     initStop();
-    archLeavingSideways = leaveSideways;
     HeapSettings heapSettings = { c->nursery_bytes, c->heap_limit_bytes, c->verify_heap, c->poison_from_space };
     memset(&totals, 0, sizeof totals);
     if (!initHeap(&heapSettings, rootScanners) || !startNurseries(c->capabilities) || !startForeignExports()) {

@@ -372,13 +372,11 @@ int rts_conTag(HaskellObj con)
     return con == NULL ? -1 : (int)rts_info(con)->tag;
 }
 
-#ifdef CAPSTAN_DEBUG
 HaskellObj rts_checkedField(HaskellObj con, const StgInfoTable *info, size_t i)
 {
     if (con == NULL || rts_isImmediate(con) || rts_info(con) != info) return wrongKind(con, info->name);
     return __atomic_load_n(&con->payload[i], CAPSTAN_LOAD_ORDER);
 }
-#endif
 
 /* ---- Reading ---- */
 

@@ -131,8 +131,8 @@ extern "C" {
 
 /* In builds with CAPSTAN_DEBUG defined, reading a field checks that the value is of that constructor, and raises
  * through the error hook (RTS_WRONG_KIND, CAPSTAN_POISON) if it is not. */
-#ifdef CAPSTAN_DEBUG
 CAPSTAN_API HaskellObj rts_checkedField(HaskellObj con, const StgInfoTable *info, size_t i) CAPSTAN_NOSAFEPOINT;
+#ifdef CAPSTAN_DEBUG
 #define CAPSTAN_GET(Con, v, field) rts_checkedField((v), &Con##_info, Con##_##field)
 #else
 #define CAPSTAN_GET(Con, v, field) __atomic_load_n(&(v)->payload[Con##_##field], CAPSTAN_LOAD_ORDER)

@@ -65,8 +65,9 @@ _Atomic(const RtsConfig *) currentConfig = &defaults;
 
 void publishConfig(const RtsConfig *config)
 {
-    static RtsConfig copies[2];
-    RtsConfig *copy = &copies[atomic_load(&currentConfig) == &copies[0]];
+    static RtsConfig copies[64];
+    static unsigned starts;
+    RtsConfig *copy = &copies[starts++ % 64];
     *copy = *config;
     atomic_store_explicit(&currentConfig, copy, memory_order_release);
 }

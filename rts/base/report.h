@@ -10,7 +10,7 @@
 extern _Atomic(const RtsConfig *) currentConfig;
 #define hostConfig (*atomic_load_explicit(&currentConfig, memory_order_acquire))
 
-/* Put a configuration in force.  Context: startup.  The one before last is overwritten. */
+/* Put a configuration in force.  Context: startup.  Some copies are kept for who is late. */
 void publishConfig(const RtsConfig *config);
 
 /* Fill in what the host left NULL. */

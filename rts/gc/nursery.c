@@ -19,7 +19,9 @@ static void takeReserve(Nursery *n)
 
 bool initNursery(Nursery *n, void (*wantCollection)(void *nursery))
 {
-    memset(n, 0, sizeof *n);
+    /* The stack stays: waiters of an earlier runtime may still look at it. */
+    n->r.hp = n->r.hpLim = NULL;
+    memset((char *)n + sizeof n->r, 0, sizeof *n - sizeof n->r);
     n->wantCollection = wantCollection;
     takeReserve(n);
     return n->reserve != NULL && n->reserve->link != NULL;

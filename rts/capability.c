@@ -27,9 +27,14 @@ void (*capabilityStopped)(void);
 /* How long a woken waiter hovers at most. */
 #define MAX_HOVER_NS 200000
 /* How often a capability must look free to be idle. */
-#define LOOKS_AT_IDLE 6
+#define LOOKS_AT_IDLE 3
 /* Shorter sleeps cost more than they bring. */
 #define MIN_PARK_NS 20000
+/* How often a woken waiter must have found no capability free to believe that calls are long. */
+#define LOOKS_AT_LONG_CALLS 10
+/* Changing places costs two trips through the kernel.  Among threads that make short calls it happens this much more seldom than
+ * one that makes long calls is asked to yield. */
+#define SHORT_CALL_QUANTA 5
 /* A waiter of another node goes first if it is older by this many quanta. */
 #define FOREIGN_QUANTA 4
 
@@ -281,12 +286,13 @@ void requestPoll(Capability *cap)
 
 /* ---- Waiting ---- */
 
-/* Ask for a capability that no waiter got for a quantum.  Context: the task has waited a quantum. */
-static void askForHandOver(Task *task, uint64_t now)
+/* Ask for a capability, once the task has waited for so long and no waiter got the capability for so long. */
+static void askForHandOver(Task *task, uint64_t now, uint64_t patience)
 {
+    if (now - task->since < patience) return;
     for (unsigned i = 0, n = numCapabilities; i < n; i++) {
         Capability *cap = &capabilities[(task->last->no + i) % n];
-        if (now - atomic_load_explicit(&cap->handedOver, memory_order_relaxed) < waiters.quantum) continue;
+        if (now - atomic_load_explicit(&cap->handedOver, memory_order_relaxed) < patience) continue;
         if (atomic_load_explicit(&cap->attention, memory_order_relaxed) & ATTENTION_HANDOVER) {
             requestPoll(cap); /* asked before; the stack that runs now may have come since */
             return;
@@ -347,15 +353,16 @@ static bool isSettled(Task *task) { return atomic_load_explicit(&task->wakeup, m
 
 /* A capability that stays free for a moment.  One that is free between two calls of a busy thread is better left to that
  * thread: taking it would only make the two change places. */
-static Capability *findIdleCapability(Task *task)
+static Capability *findIdleCapability(Task *task, bool *seenFree)
 {
     for (unsigned i = 0, n = numCapabilities; i < n; i++) {
         Capability *cap = &capabilities[(task->last->no + i) % n];
         unsigned looks = 0;
         while (looks < LOOKS_AT_IDLE && atomic_load_explicit(&cap->holder, memory_order_relaxed) == HOLDER_FREE) {
-            relax(1);
+            relax(8);
             looks++;
         }
+        *seenFree |= looks > 0;
         if (looks == LOOKS_AT_IDLE && tryTakeCapability(cap, task)) return cap;
     }
     return NULL;
@@ -366,13 +373,16 @@ static Capability *findIdleCapability(Task *task)
 static Capability *hoverForCapability(Task *task)
 {
     uint64_t began = osMonotonicNanos();
+    unsigned looks = 0;
+    bool shortCalls = false; /* capabilities come free all the time: somebody makes one short call after the other */
     uint64_t most = waiters.quantum < MAX_HOVER_NS ? waiters.quantum : MAX_HOVER_NS;
     for (uint64_t now = began; now - began < most && !isSettled(task); now = osMonotonicNanos()) {
-        Capability *cap = findIdleCapability(task);
+        Capability *cap = findIdleCapability(task, &shortCalls);
         if (cap != NULL) return cap;
-        if (now - task->since >= waiters.quantum) askForHandOver(task, now);
+        if (shortCalls) askForHandOver(task, now, SHORT_CALL_QUANTA * waiters.quantum);
+        else if (++looks > LOOKS_AT_LONG_CALLS) askForHandOver(task, now, waiters.quantum);
         /* Each look takes the capability's word from its holder's cache for a moment. */
-        relax(32);
+        relax(64);
         osYieldThread();
     }
     return NULL;
@@ -424,8 +434,8 @@ static Capability *waitInQueue(Task *task)
             settle(task);
             changed = true;
         }
-        uint64_t now = osMonotonicNanos();
-        if (now - task->since >= waiters.quantum) askForHandOver(task, now);
+        /* Nobody woke it: no capability has come free, the calls are long. */
+        if (how == WAIT_ASLEEP) askForHandOver(task, osMonotonicNanos(), waiters.quantum);
         /* Pairs with releaseCapability: WAITERS is set (or the flight over), so a release that came before this is seen here. */
         if (changed) heavyBarrier();
         changed = false;

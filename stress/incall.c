@@ -149,6 +149,8 @@ static void parseOptions(int argc, char **argv)
     bool slow = STRESS_SANITIZED || RUNNING_ON_VALGRIND;
 #ifdef CAPSTAN_TORTURE
     slow = true;
+    options.nursery = 64 << 10;
+    options.heapLimit = 5 << 20; /* filled with a collection at every safepoint */
 #endif
     options.patience = slow ? 200 : 20;
     argp_parse(&argpParser, argc, argv, 0, NULL, NULL);

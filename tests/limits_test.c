@@ -112,6 +112,69 @@ static void test_deep_thunks(void **state)
     hs_exit();
 }
 
+/* ---- Thunks whose evaluation did not come to its end ---- */
+
+static _Atomic int begun, fails;
+static HaskellObj failure;
+
+CAPSTAN_THUNK(limitsFragile, 0)
+{
+    int n = atomic_fetch_add(&begun, 1);
+    if (n < atomic_load(&fails)) {
+        if (failure == NULL) goDeep(stack, NULL);
+        rts_raise(stack, failure);
+    }
+    return CAPSTAN_SMALL_INT(77);
+}
+
+/* Two evaluations fail with status; the thunk may then be good, or fail for ever without being run again. */
+static void expectThunk(HaskellObj exception, SchedulerStatus status, bool again)
+{
+    HaskellObj ret;
+    failure = exception;
+    atomic_store(&begun, 0);
+    atomic_store(&fails, again ? 2 : 1);
+    Capability *cap = rts_lock();
+    HaskellObj thunk = rts_mkClosure(cap, &limitsFragile_info, NULL);
+    HaskellObj outer = rts_apply(cap, &misuseTwice_closure, thunk);
+    CAPSTAN_ROOTS(cap, thunk, outer);
+    for (int i = 0; i < 2; i++) {
+        rts_eval(&cap, outer, &ret);
+        assert_int_equal(rts_getSchedStatus(cap), status);
+    }
+    for (int i = 0; i < 2; i++) {
+        rts_eval(&cap, i == 0 ? outer : thunk, &ret);
+        assert_int_equal(rts_getSchedStatus(cap), again ? Success : status);
+        assert_int_equal(rts_getInt(ret), !again ? 0 : i == 0 ? 154 : 77);
+    }
+    CAPSTAN_UNROOT(cap);
+    rts_unlock(cap);
+    assert_int_equal(atomic_load(&begun), again ? 3 : 1);
+}
+
+static void *evaluateFragile(void *arg)
+{
+    expectThunk(&capstan_StackOverflow_closure, Killed, true);
+    expectThunk(NULL, Killed, true);
+    expectThunk(&capstan_HeapOverflow_closure, HeapExhausted, true);
+    expectThunk(&capstan_NonTermination_closure, Killed, true);
+    expectThunk(CAPSTAN_SMALL_INT(3), Killed, false);
+    expectThunk(&capstan_WrongKind_closure, Killed, false);
+    return NULL;
+}
+
+static void test_killed_evaluators(void **state)
+{
+    assert_int_equal(startHooked(1), RTS_OK);
+#ifdef MISUSE_TSAN
+    onStackOf(1 << 20, evaluateFragile);
+#else
+    evaluateFragile(NULL);
+#endif
+    assert_int_equal(callWell(), 42);
+    hs_exit();
+}
+
 /* ---- The heap limit ---- */
 
 #define LIMIT ((size_t)16 << 20)
@@ -323,6 +386,7 @@ int main(void)
         TEST(test_deep_recursion),
         TEST(test_deep_on_small_stack),
         TEST(test_deep_thunks),
+        TEST(test_killed_evaluators),
         TEST(test_heap_limit_in_managed_code),
         TEST(test_heap_limit_caught),
         TEST(test_heap_limit_many),

@@ -232,12 +232,14 @@ static bool handOver(Capability *cap, uintptr_t from, _Atomic uint32_t *rousing[
     return true;
 }
 
-static void stopFreed(Capability *cap)
+/* The same for who stops the world. */
+static bool stopReleased(Capability *cap, uintptr_t from)
 {
-    uintptr_t expected = HOLDER_FREE;
-    if (atomic_compare_exchange_strong_explicit(&cap->holder, &expected, HOLDER_STOPPED, memory_order_acq_rel,
-                                                memory_order_relaxed))
-        capabilityStopped();
+    if (!atomic_compare_exchange_strong_explicit(&cap->holder, &from, HOLDER_STOPPED, memory_order_acq_rel,
+                                                 memory_order_relaxed))
+        return false;
+    capabilityStopped();
+    return true;
 }
 
 /* STOP and HANDOVER, both looked at again under the lock under which they are set and cleared.  from: the releasing holder if
@@ -248,8 +250,8 @@ static bool giveToOthers(Capability *cap, uintptr_t from)
     bool given = false;
     acquireLock(&capsLock);
     uint32_t attention = atomic_load_explicit(&cap->attention, memory_order_relaxed);
-    if (from == HOLDER_FREE && attention & ATTENTION_STOP) stopFreed(cap);
-    else if (!(attention & ATTENTION_STOP) && attention & ATTENTION_HANDOVER) given = handOver(cap, from, rousing);
+    if (attention & ATTENTION_STOP) given = stopReleased(cap, from);
+    else if (attention & ATTENTION_HANDOVER) given = handOver(cap, from, rousing);
     releaseLock(&capsLock);
     rouse(rousing[0]);
     rouse(rousing[1]);

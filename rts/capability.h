@@ -4,7 +4,7 @@
  * giving it up is a plain store of FREE and then a plain load of attention.  Whoever wants something of a holder sets a bit in
  * attention first and issues membarrier, then looks at holder: so either the releaser sees the bit, or the other sees FREE.
  * What a releaser does for others it does after its capability is free, by compare-and-swap from FREE, under the caps lock;
- * except that a hand-over that it sees beforehand it makes without freeing the capability.
+ * except that a hand-over or a stop that it sees beforehand it obeys without freeing the capability.
  *
  * Waiting.  Who finds no free capability spins briefly, then parks in the queue of its NUMA node.  While a queue is not empty
  * every capability has WAITERS set.  At most one wake is in flight: a releaser that sees WAITERS and no flight wakes the front
@@ -89,12 +89,12 @@ static inline Capability *waitForCapability(Task *task)
     return waitForCapabilitySlow(task);
 }
 
-/* The first half of a release: cap is free now, unless a hand-over is due, which must not be lost to who barges in.  The result
+/* The first half of a release: cap is free now, unless somebody is to have it, who must not lose it to who barges in.  The result
  * is what is asked of cap; if it is not 0, releaseSlow has the rest to do. */
 static inline uint32_t storeFree(Capability *cap)
 {
     uint32_t asked = atomic_load_explicit(&cap->attention, memory_order_relaxed);
-    if (CAPSTAN_UNLIKELY(asked & ATTENTION_HANDOVER)) return asked;
+    if (CAPSTAN_UNLIKELY(asked & (ATTENTION_HANDOVER | ATTENTION_STOP))) return asked;
     /* Release: pairs with the acquire of the next taker. */
     atomic_store_explicit(&cap->holder, HOLDER_FREE, memory_order_release);
     /* Only the compiler must not reorder: the other side's membarrier does the rest. */

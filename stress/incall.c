@@ -153,6 +153,7 @@ static void parseOptions(int argc, char **argv)
     options.heapLimit = 5 << 20; /* filled with a collection at every safepoint */
 #endif
     options.patience = slow ? 200 : 20;
+    argp_err_exit_status = 2;
     argp_parse(&argpParser, argc, argv, 0, NULL, NULL);
     uint64_t weights = 0;
     for (int i = 0; i < ACTIONS; i++) weights += options.weights[i];

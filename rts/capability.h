@@ -8,10 +8,10 @@
  *
  * Waiting.  Who finds no free capability spins briefly, then parks in the queue of its NUMA node.  While a queue is not empty
  * every capability has WAITERS set.  At most one wake is in flight: a releaser that sees WAITERS and no flight wakes the front
- * waiter, which looks for a free capability itself (so others may barge in) and ends the flight, by taking one or by going back
- * to sleep in its place.  After ending a flight one looks again (membarrier, scan): a release during the flight woke nobody.
- * A waiter that has waited a quantum sets HANDOVER on a capability that was not handed over for a quantum; its holder's next
- * release, or safepoint, gives it to the front waiter.
+ * waiter, which looks for a free capability itself (so others may barge in).  If it takes one, the flight passes to the next
+ * waiter; if it goes back to sleep in its place, the flight is over and it looks once more (membarrier, scan), because a release
+ * during the flight woke nobody.  A waiter that has waited long enough sets HANDOVER on a capability that was not handed over
+ * for as long; its holder's next release, or safepoint, gives it to the front waiter.
  *
  * doc/memory-model.md has the argument, doc/model/capability.pml the model.
  *

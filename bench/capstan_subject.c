@@ -12,6 +12,7 @@ int subjectStart(int capabilities)
     char message[256];
     RtsConfig config = RTS_CONFIG_INIT;
     config.capabilities = (unsigned)capabilities;
+    config.rts_opts_enabled = RtsOptsAll; /* for experiments: CAPSTANRTS=-A4m bench/driver ... */
     if (rts_start(&config, message, sizeof message) == RTS_OK) return 0;
     fprintf(stderr, "bench: %s\n", message);
     return -1;

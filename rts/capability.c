@@ -24,14 +24,15 @@ void (*capabilityStopped)(void);
 /* How often to look for a free capability before parking; more often while the world is stopped, which is soon over. */
 #define LOOKS_BEFORE_PARKING 30
 #define LOOKS_WHILE_STOPPED  150
-/* How long a woken waiter hovers at most. */
-#define MAX_HOVER_NS 200000
+/* How long a woken waiter hovers at most, and how long it naps between two looks; the kernel adds up to 50 us. */
+#define MAX_HOVER_NS 2000000
+#define HOVER_NAP_NS 50000
 /* How often a capability must look free to be idle. */
 #define LOOKS_AT_IDLE 3
 /* Shorter sleeps cost more than they bring. */
 #define MIN_PARK_NS 20000
 /* How often a woken waiter must have found no capability free to believe that calls are long. */
-#define LOOKS_AT_LONG_CALLS 10
+#define LOOKS_AT_LONG_CALLS 2
 /* Changing places costs two trips through the kernel.  Among threads that make short calls it happens this much more seldom than
  * one that makes long calls is asked to yield. */
 #define SHORT_CALL_QUANTA 5
@@ -42,11 +43,13 @@ static struct {
     struct { Task *head, *tail; } queues[MAX_QUEUES]; /* [lock: caps] */
     _Atomic unsigned nodes;                           /* queues in use; changes only while all are empty */
     _Atomic unsigned parked;                          /* [lock: caps to write] */
-    _Atomic uint32_t flight;                          /* [atomic] 1: a woken waiter has not yet decided */
     bool closed;                                      /* [lock: caps] */
     _Atomic bool noMembarrier;                        /* changes with the runtime */
     _Atomic uint64_t quantum;                         /* nanoseconds; changes with the runtime */
 } waiters = { .nodes = 1, .closed = true };
+
+/* In a cache line of its own: releasers read it. */
+_Atomic uint32_t wakeInFlight __attribute__((aligned(128)));
 
 unsigned parkedWaiters(void) { return atomic_load_explicit(&waiters.parked, memory_order_relaxed); }
 
@@ -79,7 +82,7 @@ void initCapabilities(unsigned n, uint64_t quantum_ns, bool noMembarrier)
     waiters.nodes = topologyNodes() < MAX_QUEUES ? topologyNodes() : MAX_QUEUES;
     acquireLock(&capsLock);
     waiters.closed = false;
-    waiters.flight = 0;
+    wakeInFlight = 0;
     for (unsigned i = 0; i < n; i++) {
         Capability *cap = &capabilities[i];
         if (cap->no != i) cap->no = i; /* late callers of an earlier runtime may be reading it */
@@ -188,7 +191,7 @@ static _Atomic uint32_t *passFlight(unsigned node)
 {
     Task *next = frontWaiter(node);
     if (next != NULL) return markWoken(next, WAIT_WOKEN);
-    atomic_store_explicit(&waiters.flight, 0, memory_order_relaxed); /* who parks later scans first */
+    atomic_store_explicit(&wakeInFlight, 0, memory_order_relaxed); /* who parks later scans first */
     return NULL;
 }
 
@@ -196,8 +199,8 @@ static _Atomic uint32_t *passFlight(unsigned node)
 static void wakeOneWaiter(unsigned node)
 {
     uint32_t none = 0;
-    if (atomic_load_explicit(&waiters.flight, memory_order_relaxed) != 0) return;
-    if (!atomic_compare_exchange_strong_explicit(&waiters.flight, &none, 1, memory_order_seq_cst, memory_order_relaxed))
+    if (atomic_load_explicit(&wakeInFlight, memory_order_relaxed) != 0) return;
+    if (!atomic_compare_exchange_strong_explicit(&wakeInFlight, &none, 1, memory_order_seq_cst, memory_order_relaxed))
         return;
     acquireLock(&capsLock);
     _Atomic uint32_t *word = passFlight(node);
@@ -205,12 +208,18 @@ static void wakeOneWaiter(unsigned node)
     rouse(word);
 }
 
+/* A capability that is free though somebody sleeps wakes one. */
+static void wakeIfFree(unsigned node)
+{
+    if (parkedWaiters() != 0 && isAnyFree()) wakeOneWaiter(node);
+}
+
 /* Capabilities became free without a release. */
 void wakeAfterRestart(void)
 {
     if (parkedWaiters() == 0) return;
     heavyBarrier();
-    if (isAnyFree()) wakeOneWaiter(0);
+    wakeIfFree(0);
 }
 
 /* ---- Giving up ---- */
@@ -370,22 +379,22 @@ static Capability *findIdleCapability(Task *task, bool *seenFree)
     return NULL;
 }
 
-/* What a woken waiter does for a quantum at most: it looks now and then, lets others have the processor, and asks for a hand-over when
- * that is due.  Meanwhile no release has to wake anybody. */
+/* What a woken waiter does for a while: it looks now and then, naps in between (looking takes the word from its holder's cache, and the
+ * processor from somebody), and asks for a hand-over when that is due.  Meanwhile no release has to wake anybody; a capability that
+ * comes free may stay so for a nap.  Where calls are short it goes on until it must have been handed one; so nobody else is woken. */
 static Capability *hoverForCapability(Task *task)
 {
-    uint64_t began = osMonotonicNanos();
+    uint64_t began = osMonotonicNanos(), quantum = waiters.quantum;
     unsigned looks = 0;
     bool shortCalls = false; /* capabilities come free all the time: somebody makes one short call after the other */
-    uint64_t most = waiters.quantum < MAX_HOVER_NS ? waiters.quantum : MAX_HOVER_NS;
-    for (uint64_t now = began; now - began < most && !isSettled(task); now = osMonotonicNanos()) {
+    for (uint64_t now = began, most = quantum; now - began < most && !isSettled(task); now = osMonotonicNanos()) {
         Capability *cap = findIdleCapability(task, &shortCalls);
         if (cap != NULL) return cap;
-        if (shortCalls) askForHandOver(task, now, SHORT_CALL_QUANTA * waiters.quantum);
-        else if (++looks > LOOKS_AT_LONG_CALLS) askForHandOver(task, now, waiters.quantum);
-        /* Each look takes the capability's word from its holder's cache for a moment. */
-        relax(64);
-        osYieldThread();
+        if (shortCalls) askForHandOver(task, now, SHORT_CALL_QUANTA * quantum);
+        else if (++looks > LOOKS_AT_LONG_CALLS) askForHandOver(task, now, quantum);
+        most = (shortCalls ? 2 * SHORT_CALL_QUANTA : 1) * quantum;
+        if (most > MAX_HOVER_NS) most = MAX_HOVER_NS;
+        osFutexWait(&task->wakeup, WAIT_WOKEN, HOVER_NAP_NS);
     }
     return NULL;
 }
@@ -396,7 +405,7 @@ static void settle(Task *task)
     acquireLock(&capsLock);
     if (atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_WOKEN) {
         atomic_store_explicit(&task->wakeup, WAIT_ASLEEP, memory_order_relaxed);
-        atomic_store_explicit(&waiters.flight, 0, memory_order_seq_cst);
+        atomic_store_explicit(&wakeInFlight, 0, memory_order_seq_cst);
     }
     releaseLock(&capsLock);
 }
@@ -422,6 +431,7 @@ static Capability *waitInQueue(Task *task)
     if (!closed) enqueue(task);
     releaseLock(&capsLock);
     bool changed = true; /* something that a release may not have seen yet: scan once more before sleeping */
+    bool settled = false; /* releases during a flight that ended here woke nobody */
     for (uint32_t how = WAIT_ASLEEP; !closed; how = park(task)) {
         if (how == WAIT_CLOSED) break;
         if (how == WAIT_GIVEN) {
@@ -434,17 +444,18 @@ static Capability *waitInQueue(Task *task)
                 break;
             }
             settle(task);
-            changed = true;
+            changed = settled = true;
         }
         /* Nobody woke it: no capability has come free, the calls are long. */
         if (how == WAIT_ASLEEP) askForHandOver(task, osMonotonicNanos(), waiters.quantum);
         /* Pairs with releaseCapability: WAITERS is set (or the flight over), so a release that came before this is seen here. */
         if (changed) heavyBarrier();
-        changed = false;
         if ((cap = find_capability_for_task(task)) != NULL) {
             cap = leaveQueue(task, cap);
+            if (settled) wakeIfFree(task->node); /* there may have been more than one */
             break;
         }
+        changed = settled = false;
     }
     if (cap != NULL) atomic_store_explicit(&cap->handedOver, osMonotonicNanos(), memory_order_relaxed);
     task->since = 0;
@@ -475,7 +486,7 @@ void closeCapabilities(void)
         waiters.queues[q].head = waiters.queues[q].tail = NULL;
     }
     waiters.parked = 0;
-    waiters.flight = 0;
+    wakeInFlight = 0;
     numCapabilities = 0;
     for (unsigned i = 0; i < n; i++) capabilities[i].attention = 0;
     releaseLock(&capsLock);

@@ -9,8 +9,8 @@
  * Waiting.  Who finds no free capability spins briefly, then parks in the queue of its NUMA node.  While a queue is not empty
  * every capability has WAITERS set.  At most one wake is in flight: a releaser that sees WAITERS and no flight wakes the front
  * waiter, which looks for a free capability itself (so others may barge in).  If it takes one, the flight passes to the next
- * waiter; if it goes back to sleep in its place, the flight is over and it looks once more (membarrier, scan), because a release
- * during the flight woke nobody.  A waiter that has waited long enough sets HANDOVER on a capability that was not handed over
+ * waiter; if it goes back to sleep in its place, the flight is over and it looks once more (membarrier, scan), because releases
+ * during the flight woke nobody: if it finds one then, and another is free, it starts the next wake.  A waiter that has waited long enough sets HANDOVER on a capability that was not handed over
  * for as long; its holder's next release, or safepoint, gives it to the front waiter.
  *
  * doc/memory-model.md has the argument, doc/model/capability.pml the model.
@@ -102,10 +102,18 @@ static inline uint32_t storeFree(Capability *cap)
     return atomic_load_explicit(&cap->attention, memory_order_relaxed);
 }
 void releaseSlow(Capability *cap, Task *holder);
+/* 1: a woken waiter has not yet decided. */
+extern _Atomic uint32_t wakeInFlight;
+/* What storeFree found is only that somebody waits, who is on the way: nothing is left to do. */
+static inline bool isWaiterComing(uint32_t asked)
+{
+    return asked == ATTENTION_WAITERS && atomic_load_explicit(&wakeInFlight, memory_order_relaxed) != 0;
+}
 /* Give up a capability that holder, the calling thread's Task, holds. */
 static inline void releaseCapability(Capability *cap, Task *holder)
 {
-    if (CAPSTAN_UNLIKELY(storeFree(cap) != 0)) releaseSlow(cap, holder);
+    uint32_t asked = storeFree(cap);
+    if (CAPSTAN_UNLIKELY(asked != 0) && !isWaiterComing(asked)) releaseSlow(cap, holder);
 }
 
 /* What poll is when nothing is asked: torture builds stop at every safepoint all the same. */

@@ -165,7 +165,8 @@ void rts_unlock(Capability *cap)
     incall->prev = task->spare;
     task->spare = incall;
     task->cap = NULL;
-    if (CAPSTAN_UNLIKELY((storeFree(cap) | task->flags) != 0)) afterUnlock(task, cap);
+    uint32_t asked = storeFree(cap);
+    if (CAPSTAN_UNLIKELY((asked | task->flags) != 0) && !(isWaiterComing(asked) && task->flags == 0)) afterUnlock(task, cap);
 }
 
 /* ---- Evaluation ---- */

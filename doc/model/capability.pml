@@ -6,6 +6,7 @@
  *   - no capability is free while a thread sleeps;
  *   - no wake is in flight, no HANDOVER and no WAITERS bit is left without a waiter;
  *   - every capability that is not free is held by a thread that chose to keep it.
+ * With PRESET the first threads begin as holders, which spares the search their ways there.
  * With ENDLESS the threads go on for ever: no cycle may go without an acquisition (progress_got), and with SERVED the
  * claim below is checked.
  */
@@ -31,6 +32,9 @@ proctype Caller(byte me)
 {
     LOCALS;
     byte rounds = ROUNDS;
+#ifdef PRESET
+    bool begun = 0;
+#endif
 
 #ifdef EXTRA
     if :: me == 0 -> rounds = rounds + EXTRA :: else fi;
@@ -41,7 +45,15 @@ proctype Caller(byte me)
         rounds--;
 #endif
         waiting[me] = 1;
+#ifdef PRESET
+        if
+        :: me < NC && !begun -> got = me
+        :: else -> waitForCapability()
+        fi;
+        begun = 1;
+#else
         waitForCapability();
+#endif
         enter();
 progress_got:                   /* somebody always gets on */
         waiting[me] = 0;
@@ -98,6 +110,10 @@ init
     byte t;
 
     atomic {
+#ifdef PRESET
+        holder[0] = 1;
+        holder[NC - 1] = NC;
+#endif
         t = 0;
         do
         :: t < NT -> run Drain(t); run Caller(t); t++

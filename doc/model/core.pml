@@ -252,7 +252,7 @@ inline chooseFront()
 #endif
 }
 
-/* A plain look at the flight first: what makes that safe is the barrier in lookAgain. */
+/* A plain look at the flight first: what makes that safe is the barrier after settle. */
 inline wakeOneWaiter()
 {
     claimed = 0;
@@ -266,15 +266,11 @@ inline wakeOneWaiter()
     fi
 }
 
-/* The flight is over. Releases during it woke nobody: look for them. */
-inline lookAgain()
+/* A capability that is free, though somebody sleeps, wakes one. */
+inline wakeIfFree()
 {
     if
-#ifndef BUG_NO_CHAIN_WAKE
     :: nempty(queue) ->
-#ifndef BUG_NO_BARRIER_AGAIN
-        heavyBarrier();
-#endif
         remain = 0;
         i = 0;
         do
@@ -287,10 +283,14 @@ inline lookAgain()
         :: else
         fi
     :: empty(queue)
-#else
-    :: true
-#endif
     fi
+}
+
+/* Capabilities became free without a release. */
+inline wakeAfterRestart()
+{
+    heavyBarrier();
+    wakeIfFree()
 }
 
 inline clearAttentionIfEmpty()  /* holding qlock, after a waiter left the queue */
@@ -326,25 +326,17 @@ inline lookAtAttention(c)
 #endif
 }
 
-/*
- * Under the lock, if `mine`: the flight's waiter has left the queue. With PASSES, as in the C code, the next one gets the
- * flight, so that nobody has to look again; without, it ends, and `mine` makes the caller look again.
- */
-inline endFlight()
+/* Under the lock: the flight's waiter has left the queue, and the next one takes over, as releases during a flight wake nobody. */
+inline passFlight()
 {
-    if
-#ifdef PASSES
-    :: mine ->
-        if
-        :: nempty(queue) -> queue?<w>; woken[w] = 1; word[w] = 1; w = 0
-        :: empty(queue) -> flight = 0
-        fi;
-        mine = 0
+#ifdef BUG_FLIGHT_NOT_PASSED
+    flight = 0
 #else
-    :: mine -> flight = 0
-#endif
-    :: else
+    if
+    :: nempty(queue) -> queue?<w>; woken[w] = 1; word[w] = 1; w = 0
+    :: empty(queue) -> flight = 0
     fi
+#endif
 }
 
 /* Under the lock: cap c, whose word is `from`, goes to the front waiter. */
@@ -354,14 +346,12 @@ inline giveToFront(c)
     holder[c] = w + 1;
     granted[w] = c + 1;
     att[c] = att[c] & ~HANDOVER;
-    mine = woken[w];
+    word[w] = 1;
     if
-    :: mine -> woken[w] = 0
+    :: woken[w] -> woken[w] = 0; passFlight()
     :: else
     fi;
-    word[w] = 1;
     w = 0;
-    endFlight();
     handed = 1;
     qlock = me + 1
 }
@@ -397,10 +387,6 @@ inline giveToOthers(c, from)
     };
     if
     :: qlock == me + 1 -> clearAttentionIfEmpty(); qlock = 0
-    :: else
-    fi;
-    if
-    :: mine -> mine = 0; lookAgain()
     :: else
     fi
 }
@@ -528,7 +514,7 @@ inline askForHandOver()
 
 /*
  * Out of the queue with what this thread took itself, or DEAD. It may have been given another capability meanwhile: then
- * it keeps that one; or have been chosen as the wake's target: then the flight ends here.
+ * it keeps that one; or have been chosen as the wake's target: then it passes the flight on.
  */
 inline leaveQueue()
 {
@@ -549,32 +535,17 @@ inline leaveQueue()
     :: qlock == me + 1 ->
         clearAttentionIfEmpty();
         atomic {
+            if
 #ifdef BUG_FLIGHT_LEAK
-            if
-            :: woken[me] && slept -> flight = 0
+            :: woken[me] && slept -> passFlight()
 #else
-            if
-            :: woken[me] -> mine = 1; endFlight()
+            :: woken[me] -> passFlight()
 #endif
             :: else
             fi;
-#ifndef BUG_CHAIN_ONLY_IF_WOKEN
-            mine = 0;
-#endif
-#ifdef BUG_CHAIN_ONLY_IF_WOKEN
-            mine = woken[me];
-#endif
             woken[me] = 0;
             qlock = 0
-        };
-#ifdef BUG_CHAIN_ONLY_IF_WOKEN
-        if
-        :: mine -> mine = 0; lookAgain()
-        :: else
-        fi
-#elif !defined(PASSES)
-        lookAgain()
-#endif
+        }
     :: else -> assert(got != DEAD)
     fi;
     if
@@ -619,7 +590,8 @@ inline waitInQueue()
             fi;
             askForHandOver();
             settle();
-            changed = 1
+            changed = 1;
+            settled = 1
         :: !woken[me] ->
             if
             :: slept -> askForHandOver()
@@ -640,12 +612,21 @@ inline waitInQueue()
         tryAll();
 #endif
         if
-        :: got != NONE -> leaveQueue(); break
+        :: got != NONE ->
+            leaveQueue();
+#ifndef BUG_SECOND_FORGOTTEN
+            if
+            :: settled && got != DEAD -> wakeIfFree()       /* more than one release may have woken nobody */
+            :: else
+            fi;
+#endif
+            break
         :: else
         fi;
+        settled = 0;
         sleep()
     od;
-    changed = 0;
+    settled = 0;
     slept = 0
 }
 
@@ -669,4 +650,4 @@ inline waitForCapability()
 #define LOCALS \
     byte got = NONE; byte extra = NONE; byte i = 0; byte w = 0; byte a = 0; \
     byte bt = 0; byte bl = 0; byte bv = 0; byte timeouts = TIMEOUTS0; \
-    bool claimed = 0; bool handed = 0; bool remain = 0; bool mine = 0; bool slept = 0; bool changed = 0
+    bool claimed = 0; bool handed = 0; bool remain = 0; bool settled = 0; bool slept = 0; bool changed = 0

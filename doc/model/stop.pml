@@ -198,7 +198,7 @@ inline restartWorld()
 #endif
     atomic { EMPTY -> stopping = 0 };
 #ifndef BUG_NO_RESTART_WAKE
-    lookAgain()
+    wakeAfterRestart()
 #endif
 }
 

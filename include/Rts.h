@@ -5,5 +5,6 @@
 #include "RtsAPI.h"
 #include "rts/Closures.h"
 #include "rts/Config.h"
+#include "rts/Threads.h"
 #include "rts/Types.h"
 #endif

@@ -18,6 +18,8 @@ Capability deadNotStarted = DEAD(RTS_NOT_STARTED, Refused), deadClosed = DEAD(RT
 
 Lock capsLock = LOCK_INIT(RANK_CAPS);
 void (*capabilityStopped)(void);
+static void wakeNobody(void) {}
+void (*wakeWorker)(void) = wakeNobody;
 
 /* Waiters of more nodes than this share queues. */
 #define MAX_QUEUES 64
@@ -68,7 +70,7 @@ static void setAttention(Capability *cap, uint32_t bits)
         atomic_fetch_or_explicit(&cap->attention, bits, memory_order_relaxed);
 }
 
-static void clearAttention(Capability *cap, uint32_t bits)
+void clearAttention(Capability *cap, uint32_t bits)
 {
     if (atomic_load_explicit(&cap->attention, memory_order_relaxed) & bits)
         atomic_fetch_and_explicit(&cap->attention, ~bits, memory_order_relaxed);
@@ -279,6 +281,7 @@ void releaseSlow(Capability *cap, Task *holder)
     uint32_t attention = atomic_load_explicit(&cap->attention, memory_order_relaxed);
     if (attention & (ATTENTION_STOP | ATTENTION_HANDOVER)) giveToOthers(cap, HOLDER_FREE);
     if (attention & ATTENTION_WAITERS) wakeOneWaiter(cap->node);
+    if (attention & ATTENTION_INBOX) wakeWorker();
 }
 
 void attendStack(Capability *cap, Stack *stack)
@@ -286,6 +289,14 @@ void attendStack(Capability *cap, Stack *stack)
     if (waiters.noMembarrier) atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&cap->attention, memory_order_relaxed) & ATTENTION_POLL)
         __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+}
+
+bool askOf(Capability *cap, uint32_t bits)
+{
+    setAttention(cap, bits);
+    heavyBarrier();
+    requestPoll(cap);
+    return atomic_load_explicit(&cap->holder, memory_order_relaxed) == HOLDER_FREE;
 }
 
 void requestPoll(Capability *cap)

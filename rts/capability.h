@@ -22,6 +22,7 @@
 #include "base/report.h"
 #include "gc/heap.h"
 #include "os/os.h"
+#include "stack_pool.h"
 #include "task.h"
 
 #define MAX_CAPABILITIES 1024
@@ -37,12 +38,41 @@ enum {
     ATTENTION_SHUTDOWN = 8,  /* [lock: caps] evaluations end as Interrupted */
     ATTENTION_COLLECT = 16,  /* [holder] a collection is due at the next safepoint */
     ATTENTION_SLOW = 32,     /* [const] no membarrier: every release fences and looks again */
+    ATTENTION_INBOX = 64,    /* [atomic] something came in from outside; the holder clears it, then looks */
+    ATTENTION_SLICE = 128,   /* [atomic] the running thread has had its time, and others wait in the queue */
+    ATTENTION_SHARE = 256,   /* [atomic] another capability is idle: give it threads */
+    ATTENTION_HOST = 512,    /* [atomic] the holder's own thread, which hosts, was woken from elsewhere */
 };
 /* What a safepoint has to look at. */
-#define ATTENTION_POLL (ATTENTION_HANDOVER | ATTENTION_STOP | ATTENTION_SHUTDOWN | ATTENTION_COLLECT)
+#define ATTENTION_POLL                                                                                                 \
+    (ATTENTION_HANDOVER | ATTENTION_STOP | ATTENTION_SHUTDOWN | ATTENTION_COLLECT | ATTENTION_INBOX | ATTENTION_SLICE | \
+     ATTENTION_SHARE | ATTENTION_HOST)
+/* Of these a release has to tell somebody. */
+#define ATTENTION_RELEASE (ATTENTION_WAITERS | ATTENTION_HANDOVER | ATTENTION_STOP | ATTENTION_SLOW | ATTENTION_INBOX)
+
+/* Something to be done by whoever holds a capability, posted from outside. */
+typedef struct Job_ Job;
+struct Job_ {
+    Job *next;
+    void (*run)(Capability *cap, Job *job); /* owns the job; no safepoint */
+};
 
 struct Capability_ {
     Nursery nursery;                      /* [holder]; begins with the registers that public headers know */
+    _Atomic(StgTSO *) runHead;            /* [holder to write] threads that can run, through link; none of them bound */
+    StgTSO *runTail;                      /* [holder] */
+    unsigned runLength;                   /* [holder] */
+    bool hostReady;                       /* [holder] its holder hosts, and its own thread has been woken: home at the next safepoint */
+    _Atomic bool hostNext;                /* [holder to write] it is its own thread's turn at the next switch */
+    unsigned hostTurns;                   /* [holder] not 0: so many switches until hostNext */
+    StgTSO *leaving;                      /* [holder] the thread whose stack was just switched away from */
+    _Atomic uint32_t switches;            /* [holder to write] counts */
+    StackCache stacks;                    /* [holder] */
+    StgTSO *freeThreads;                  /* [holder] spare records */
+    unsigned freeThreadCount;
+    uint64_t nextNumber, threadsMade;     /* [holder] */
+    Block *chargedBlock;                  /* [holder] for allocation counters */
+    uint32_t tickSwitches, stale;         /* [timekeeper] switches at the last tick; ticks since they changed */
     unsigned no;                          /* [const] */
     _Atomic unsigned node;                /* NUMA node; changes with the runtime */
     RtsStatus dead;                       /* [const] RTS_OK, or why this is a dead capability */
@@ -50,6 +80,8 @@ struct Capability_ {
     _Alignas(64) _Atomic uintptr_t holder;
     _Atomic uint32_t attention;
     _Atomic uint64_t handedOver;          /* [atomic] when a parked waiter last got it, nanoseconds */
+    _Atomic(StgTSO *) inboxThreads;       /* [atomic] woken from outside, through link; the holder takes them all */
+    _Atomic(Job *) inboxJobs;
 } __attribute__((aligned(128)));
 
 /* All capabilities there can be; those that are in use first. */
@@ -109,11 +141,22 @@ static inline bool isWaiterComing(uint32_t asked)
 {
     return asked == ATTENTION_WAITERS && atomic_load_explicit(&wakeInFlight, memory_order_relaxed) != 0;
 }
+/* Threads wait in its queue.  Anybody may ask; the holder's answer is exact. */
+static inline bool hasWork(Capability *cap) { return atomic_load_explicit(&cap->runHead, memory_order_relaxed) != NULL; }
+/* A capability is free that has work: see to it that a worker comes by.  Set by worker.c. */
+extern void (*wakeWorker)(void);
 /* Give up a capability that holder, the calling thread's Task, holds. */
 static inline void releaseCapability(Capability *cap, Task *holder)
 {
+    bool work = hasWork(cap); /* before it is another's */
     uint32_t asked = storeFree(cap);
-    if (CAPSTAN_UNLIKELY(asked != 0) && !isWaiterComing(asked)) releaseSlow(cap, holder);
+    if (CAPSTAN_UNLIKELY((asked & ATTENTION_RELEASE) != 0) && !isWaiterComing(asked)) releaseSlow(cap, holder);
+    if (CAPSTAN_UNLIKELY(work)) wakeWorker();
+}
+/* Give cap, which the caller holds, to another Task, which must come to know of it. */
+static inline void giveCapability(Capability *cap, Task *heir)
+{
+    atomic_store_explicit(&cap->holder, (uintptr_t)heir, memory_order_release);
 }
 
 /* What poll is when nothing is asked: torture builds stop at every safepoint all the same. */
@@ -125,7 +168,8 @@ static inline void releaseCapability(Capability *cap, Task *holder)
 static inline bool isPolled(Stack *stack) { return __atomic_load_n(&stack->poll, __ATOMIC_RELAXED) != 0; }
 
 /* What attendStack is for. */
-#define ATTENTION_ON_ENTRY (ATTENTION_POLL | ATTENTION_SLOW)
+#define ATTENTION_ON_ENTRY                                                                                    \
+    (ATTENTION_HANDOVER | ATTENTION_STOP | ATTENTION_SHUTDOWN | ATTENTION_COLLECT | ATTENTION_INBOX | ATTENTION_SLOW)
 
 /* Make stack the one that cap's holder runs on.  true: something may be asked of it already: call attendStack. */
 static inline bool placeStack(Capability *cap, Stack *stack)
@@ -145,6 +189,10 @@ static inline void setRunningStack(Capability *cap, Stack *stack)
 {
     if (placeStack(cap, stack)) attendStack(cap, stack);
 }
+
+/* Set bits that the holder, or who releases next, is to see, and make sure of it.  true: nobody holds cap. */
+bool askOf(Capability *cap, uint32_t bits);
+void clearAttention(Capability *cap, uint32_t bits);
 
 /* Ask the holder of cap to look at attention at its next safepoint.  The bit is set; unless membarrier was issued since, a holder
  * that just changes its stack may miss it. */

@@ -2,6 +2,8 @@
 
 #include "arch.h"
 #include "base/report.h"
+#include "rts/Threads.h"
+#include "thunk.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,7 +22,9 @@ const StgInfoTable raisingThunk_info = { CLOSURE_THUNK, 0, 0, 1, 0, 0, NULL, "ra
 bool isAsynchronous(HaskellObj e)
 {
     return e == &capstan_StackOverflow_closure || e == &capstan_HeapOverflow_closure ||
-           e == &capstan_NonTermination_closure || e == CAPSTAN_SHUTDOWN;
+           e == &capstan_NonTermination_closure || e == &capstan_BlockedIndefinitelyOnMVar_closure ||
+           e == &capstan_ThreadKilled_closure || e == &capstan_TimedOut_closure || e == &capstan_Cancelled_closure ||
+           e == &capstan_AllocationLimitExceeded_closure || e == CAPSTAN_SHUTDOWN;
 }
 
 HaskellObj newRaisingThunk(Capability *cap, HaskellObj exception)
@@ -37,14 +41,13 @@ HaskellObj newRaisingThunk(Capability *cap, HaskellObj exception)
 static void settleThunk(Stack *stack, HaskellObj thunk, HaskellObj exception)
 {
     HaskellObj result = isAsynchronous(exception) ? NULL : newRaisingThunk(stack->cap, exception);
-    /* Release: pairs with the acquire of who evaluates it next.  0 re-arms. */
-    __atomic_store_n(&((StgThunk *)thunk)->state, (StgWord)result, __ATOMIC_RELEASE);
+    setThunkState(stack, thunk, (StgWord)result); /* 0 re-arms */
 }
 
 void rearmThunks(Stack *stack)
 {
     for (TrapFrame *f = stack->trap; f != NULL; f = f->prev)
-        if (isUpdateFrame(f)) __atomic_store_n(&((StgThunk *)((UpdateFrame *)f)->thunk)->state, 0, __ATOMIC_RELEASE);
+        if (isUpdateFrame(f)) rearmThunk(stack, ((UpdateFrame *)f)->thunk);
 }
 
 void rts_raise(Stack *stack, HaskellObj exception)
@@ -128,6 +131,11 @@ static const struct {
     { &capstan_HeapOverflow_closure, "heap exhausted" },
     { &capstan_NonTermination_closure, "non-termination: a value needs itself" },
     { &capstan_WrongKind_closure, "a value of the wrong kind was called or read" },
+    { &capstan_ThreadKilled_closure, "thread killed" },
+    { &capstan_BlockedIndefinitelyOnMVar_closure, "thread blocked indefinitely in an MVar operation" },
+    { &capstan_AllocationLimitExceeded_closure, "allocation limit exceeded" },
+    { &capstan_TimedOut_closure, "timed out" },
+    { &capstan_Cancelled_closure, "cancelled" },
     { CAPSTAN_SHUTDOWN, "the runtime ended" },
     { CAPSTAN_POISON, "no exception" },
 };

@@ -3,10 +3,13 @@
 #include "incall.h"
 
 #include "apply.h"
+#include "body.h"
 #include "arch.h"
 #include "exception.h"
 #include "os/topology.h"
+#include "rts/Threads.h"
 #include "stable_ptr.h"
+#include "throwto.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -141,9 +144,10 @@ __attribute__((noinline)) static void refuseUnlock(Task *task, Capability *cap)
 }
 
 /* What is left to do when something is asked of the capability, and what few Tasks need. */
-__attribute__((noinline)) static void afterUnlock(Task *task, Capability *cap)
+__attribute__((noinline)) static void afterUnlock(Task *task, Capability *cap, uint32_t asked, bool work)
 {
-    releaseSlow(cap, task);
+    if (asked != 0) releaseSlow(cap, task);
+    if (work) wakeWorker();
     unsigned n = numCapabilities;
     if (task->flags & TASK_PREFERS && n != 0) task->last = &capabilities[task->preferred % n];
     retireTemporary();
@@ -162,11 +166,14 @@ void rts_unlock(Capability *cap)
     /* What endInCall clears, as far as it can be set here. */
     incall->stack.roots = NULL;
     if (CAPSTAN_UNLIKELY(incall->exception != CAPSTAN_POISON)) incall->exception = CAPSTAN_POISON;
+    if (CAPSTAN_UNLIKELY(incall->tso.flags != 0)) endThread(cap, &incall->tso, ThreadFinished);
     incall->prev = task->spare;
     task->spare = incall;
     task->cap = NULL;
+    bool work = hasWork(cap);
     uint32_t asked = storeFree(cap);
-    if (CAPSTAN_UNLIKELY((asked | task->flags) != 0) && !(isWaiterComing(asked) && task->flags == 0)) afterUnlock(task, cap);
+    if (CAPSTAN_UNLIKELY((asked & ATTENTION_RELEASE) | task->flags | work) && !(isWaiterComing(asked) && task->flags == 0 && !work))
+        afterUnlock(task, cap, asked & ATTENTION_RELEASE, work);
 }
 
 /* ---- Evaluation ---- */
@@ -184,42 +191,6 @@ static inline InCall *checkHolder(Capability *cap, const char *what)
     return NULL;
 }
 
-/* How threads begin: what createThread's relatives put on the stack. */
-__attribute__((noinline)) static HaskellObj pollFirst(Stack *stack, HaskellObj closure)
-{
-    stack->tso->closure = closure;
-    safepoint(stack);
-    closure = stack->tso->closure;
-    stack->tso->closure = CAPSTAN_UNIT;
-    return closure;
-}
-
-/* The first safepoint of a thread, before anything runs. */
-static inline HaskellObj beginThread(Stack *stack, void *closure)
-{
-    return CAPSTAN_LIKELY(!isPolled(stack)) ? closure : pollFirst(stack, closure);
-}
-
-static HaskellObj runGenThread(Stack *stack, void *closure)
-{
-    return rts_force(stack, beginThread(stack, closure));
-}
-
-static HaskellObj runIOThread(Stack *stack, void *closure)
-{
-    return finishCall(stack, passCall1(stack, beginThread(stack, closure), CAPSTAN_WORLD));
-}
-
-static HaskellObj runStrictIOThread(Stack *stack, void *closure)
-{
-    HaskellObj io = beginThread(stack, closure);
-    /* (runIO io), which stubs build, is io. */
-    if (CAPSTAN_LIKELY(!rts_isImmediate(io) && rts_info(io) == &capstan_AP_info &&
-                       ((StgAP *)io)->fun == (HaskellObj)runIO_closure))
-        io = ((StgAP *)io)->arg;
-    return rts_force(stack, finishCall(stack, passCall1(stack, io, CAPSTAN_WORLD)));
-}
-
 /* An uncaught exception, or the end of the runtime. */
 __attribute__((noinline)) static HaskellObj endRaised(InCall *incall, HaskellObj exception)
 {
@@ -227,6 +198,9 @@ __attribute__((noinline)) static HaskellObj endRaised(InCall *incall, HaskellObj
     incall->tso.closure = CAPSTAN_UNIT;
     incall->status = exception == CAPSTAN_SHUTDOWN ? Interrupted
                      : exception == &capstan_HeapOverflow_closure ? HeapExhausted
+                     : exception == &capstan_TimedOut_closure ? TimedOut
+                     : exception == &capstan_Cancelled_closure ? Cancelled
+                     : exception == &capstan_AllocationLimitExceeded_closure ? LimitExceeded
                      : Killed;
     if (incall->status == HeapExhausted) incall->stack.cap->nursery.refused = false;
     if (incall->stack.cap->dead == RTS_OK) return CAPSTAN_POISON;
@@ -276,24 +250,24 @@ static inline __attribute__((always_inline)) void createBoundThread(Capability *
         createBoundThreadSlow(cap, closure, ret, body);
 }
 
-static void createGenThread(Capability **cap, HaskellObj p, HaskellObj *ret)
+static void runGenBound(Capability **cap, HaskellObj p, HaskellObj *ret)
 {
     createBoundThread(cap, p, ret, runGenThread);
 }
-static void createIOThread(Capability **cap, HaskellObj p, HaskellObj *ret)
+static void runIOBound(Capability **cap, HaskellObj p, HaskellObj *ret)
 {
     createBoundThread(cap, p, ret, runIOThread);
 }
-static void createStrictIOThread(Capability **cap, HaskellObj p, HaskellObj *ret)
+static void runStrictIOBound(Capability **cap, HaskellObj p, HaskellObj *ret)
 {
     createBoundThread(cap, p, ret, runStrictIOThread);
 }
 
-void rts_eval(Capability **cap, HaskellObj p, HaskellObj *ret) { createGenThread(cap, p, ret); }
+void rts_eval(Capability **cap, HaskellObj p, HaskellObj *ret) { runGenBound(cap, p, ret); }
 void rts_eval_(Capability **cap, HaskellObj p, unsigned stack_size, HaskellObj *ret) { rts_eval(cap, p, ret); }
-void rts_evalIO(Capability **cap, HaskellObj p, HaskellObj *ret) { createStrictIOThread(cap, p, ret); }
-void rts_inCall(Capability **cap, HaskellObj p, HaskellObj *ret) { createStrictIOThread(cap, p, ret); }
-void rts_evalLazyIO(Capability **cap, HaskellObj p, HaskellObj *ret) { createIOThread(cap, p, ret); }
+void rts_evalIO(Capability **cap, HaskellObj p, HaskellObj *ret) { runStrictIOBound(cap, p, ret); }
+void rts_inCall(Capability **cap, HaskellObj p, HaskellObj *ret) { runStrictIOBound(cap, p, ret); }
+void rts_evalLazyIO(Capability **cap, HaskellObj p, HaskellObj *ret) { runIOBound(cap, p, ret); }
 void rts_evalLazyIO_(Capability **cap, HaskellObj p, unsigned stack_size, HaskellObj *ret) { rts_evalLazyIO(cap, p, ret); }
 
 void rts_evalStableIO(Capability **cap, HsStablePtr s, HsStablePtr *ret)
@@ -303,7 +277,7 @@ void rts_evalStableIO(Capability **cap, HsStablePtr s, HsStablePtr *ret)
     InCall *incall = checkHolder(*cap, "rts_evalStableIO");
     if (incall == NULL) return;
     incall->stack.mask = MASKED_INTERRUPTIBLE;
-    createStrictIOThread(cap, (HaskellObj)deRefStablePtr(s), &value);
+    runStrictIOBound(cap, (HaskellObj)deRefStablePtr(s), &value);
     incall->stack.mask = UNMASKED;
     if (ret != NULL && rts_getSchedStatus(*cap) == Success && (*ret = getStablePtr((StgPtr)value)) == NULL)
         incall->status = HeapExhausted;
@@ -365,8 +339,9 @@ size_t rts_showException(Capability *cap, HaskellObj exception, char *buf, size_
 static const char *statusWord(SchedulerStatus status)
 {
     static const char *const words[] = { "nothing was evaluated", "success", "uncaught exception", "interrupted",
-                                         "heap exhausted", "refused" };
-    return status <= Refused ? words[status] : "?";
+                                         "heap exhausted", "refused", "timed out", "cancelled",
+                                         "allocation limit exceeded" };
+    return status <= LimitExceeded ? words[status] : "?";
 }
 
 static void describe(Capability *cap, SchedulerStatus status, char *text, size_t size)

@@ -2,6 +2,7 @@
 
 #include "capability.h"
 #include "os/topology.h"
+#include "stack_pool.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -29,6 +30,12 @@ static const struct {
     { "--quantum=", COUNT, offsetof(RtsConfig, quantum_us), 1, MAX_QUANTUM, "--quantum=<microseconds, up to ten seconds>" },
     { "--foreign-stack=", SIZE, offsetof(RtsConfig, foreign_stack_bytes), 16 << 10, SIZE_MAX,
       "--foreign-stack=<size>, 16k at least" },
+    { "--slice=", COUNT, offsetof(RtsConfig, slice_us), 100, MAX_QUANTUM, "--slice=<microseconds, 100 to ten seconds>" },
+    { "--stack=", SIZE, offsetof(RtsConfig, stack_bytes), MIN_STACK_SLOT, MAX_STACK_SLOT, "--stack=<size, 128k to 1g>" },
+    { "--workers=", COUNT, offsetof(RtsConfig, max_workers), 1, 1000000, "--workers=<how many at most>" },
+    { "--spare-workers=", COUNT, offsetof(RtsConfig, spare_workers), 1, 1000000, "--spare-workers=<how many>" },
+    { "--idle-gc=", COUNT, offsetof(RtsConfig, idle_collection_us), 1, 1000000000, "--idle-gc=<microseconds>" },
+    { "--submit-queue=", COUNT, offsetof(RtsConfig, submit_queue), 1, 1u << 30, "--submit-queue=<how many submissions>" },
     { "--debug-numa=", COUNT, offsetof(RtsConfig, debug_numa_nodes), 1, TOPOLOGY_NODES_PRETENDED_MAX,
       "--debug-numa=<number of nodes>" },
     { "--verify-heap", FLAG, offsetof(RtsConfig, verify_heap), 0, 0, "--verify-heap" },
@@ -97,7 +104,7 @@ RtsStatus applyOption(RtsConfig *config, const char *option, char *message, size
         if (setField(config, i, option + length)) return RTS_OK;
         return complain(message, size, option, optionTable[i].expected);
     }
-    char known[400] = "one of";
+    char known[600] = "one of";
     for (size_t i = 0, n = strlen(known); i < OPTIONS; i++)
         n += (size_t)snprintf(known + n, sizeof known - n, " %s", optionTable[i].name);
     return complain(message, size, option, known);
@@ -164,6 +171,10 @@ RtsStatus checkConfig(const RtsConfig *c, char *message, size_t size)
         return wrong(message, size, "debug_numa_nodes (--debug-numa): expected fewer nodes");
     if (c->foreign_stack_bytes < 16 << 10)
         return wrong(message, size, "foreign_stack_bytes (--foreign-stack): expected 16 KiB at least");
+    if (c->slice_us < 100 || c->slice_us > MAX_QUANTUM)
+        return wrong(message, size, "slice_us (--slice): expected 100 microseconds to ten seconds");
+    if (c->stack_bytes < MIN_STACK_SLOT || c->stack_bytes > MAX_STACK_SLOT)
+        return wrong(message, size, "stack_bytes (--stack): expected 128 KiB to 1 GiB");
     if (c->quantum_us > MAX_QUANTUM) return wrong(message, size, "quantum_us (--quantum): expected at most ten seconds");
     return RTS_OK;
 }

@@ -2,6 +2,12 @@
 
 #include "arch.h"
 #include "exception.h"
+#include "roots.h"
+#include "run.h"
+#include "switch.h"
+#include "rts/Threads.h"
+#include "throwto.h"
+#include "worker.h"
 
 #include <errno.h>
 
@@ -51,6 +57,12 @@ static bool reenter(Stack *stack, Capability *cap)
 
 bool yieldFor(Stack *stack, uint64_t ns)
 {
+    if (!isBound(stack->tso)) {
+        /* To the front: it has not had its time. */
+        pushRunQueueFront(stack->cap, stack->tso);
+        switchHome(stack, HOME_YIELD);
+        return true;
+    }
     Nursery *nursery = &stack->cap->nursery;
     /* What the nursery owes this thread goes with the thread. */
     bool overflowed = nursery->overflowed, refused = nursery->refused;
@@ -90,6 +102,7 @@ static bool collectStopped(uint64_t began, RtsCollection *c)
     }
     *c = (RtsCollection){ .number = totals.collections + 1, .stop_ns = lastStopNanos() };
     bool ok = collectHeap(nurseries, n, c);
+    if (ok) interruptRevived();
     c->pause_ns = osMonotonicNanos() - began;
     if (ok) noteCollection(c);
     return ok;
@@ -108,16 +121,22 @@ static void afterCollection(Task *task, const RtsCollection *c)
     task->finalizing = false;
 }
 
-/* A collection is due on this stack's capability. */
-static bool collectNow(Stack *stack)
+/* A collection is due on the capability that the task holds.  false: another thread is stopping the world. */
+static bool collectHere(Task *task)
 {
     RtsCollection c;
     uint64_t began = osMonotonicNanos();
-    if (!stopWorld(stack->cap, 0)) return yieldCapability(stack);
+    if (!stopWorld(task->cap, 0)) return false;
     bool ok = collectStopped(began, &c);
-    restartWorld(stack->cap);
-    if (ok) afterCollection(incallOfStack(stack)->task, &c);
+    restartWorld(task->cap);
+    if (ok) afterCollection(task, &c);
     return true;
+}
+
+/* The same on the stack that runs there. */
+static bool collectNow(Stack *stack)
+{
+    return collectHere(holderOf(stack->cap)) || yieldCapability(stack);
 }
 
 /* Collections of threads without a capability that have still to tell the host. */
@@ -159,17 +178,39 @@ static uint32_t takeRequests(Stack *stack)
     return atomic_load_explicit(&stack->cap->attention, memory_order_relaxed);
 }
 
+/* The runtime ends.  Threads that are not bound are not run again. */
+static bool serviceShutdown(Stack *stack)
+{
+    if (!isBound(stack->tso)) {
+        pushRunQueueFront(stack->cap, stack->tso);
+        switchHome(stack, HOME_YIELD);
+    }
+    /* Whoever goes on all the same hears it again at the next safepoint. */
+    __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+    return false;
+}
+
+/* Requests that a bound or an unbound thread serves alike, and turns. */
+static bool isBegun(Stack *stack) { return !isBound(stack->tso) || stack->trap != NULL; }
+
+static void serviceQueue(Stack *stack, uint32_t asked)
+{
+    Capability *cap = stack->cap;
+    if (asked & ATTENTION_INBOX) drainInbox(cap);
+    if (asked & ATTENTION_SHARE) shareWork(cap);
+    clearAttention(cap, ATTENTION_SLICE | ATTENTION_HOST);
+    if ((asked & (ATTENTION_SLICE | ATTENTION_HOST) || cap->hostReady) && isBegun(stack)) yieldThread(stack);
+}
+
 static bool serviceAll(Stack *stack)
 {
-    for (uint32_t asked; (asked = takeRequests(stack)) & ATTENTION_POLL;) {
+    uint32_t asked;
+    while ((asked = takeRequests(stack)) & ATTENTION_POLL || stack->cap->hostReady) {
         bool ok = true;
-        if (asked & ATTENTION_SHUTDOWN) {
-            /* Whoever goes on all the same hears it again at the next safepoint. */
-            __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
-            return false;
-        }
+        if (asked & ATTENTION_SHUTDOWN) return serviceShutdown(stack);
         if (asked & (ATTENTION_STOP | ATTENTION_HANDOVER)) ok = yieldCapability(stack);
         else if (asked & ATTENTION_COLLECT) ok = collectNow(stack);
+        else serviceQueue(stack, asked);
         if (!ok) return false;
     }
     return true;
@@ -201,6 +242,7 @@ void safepoint(Stack *stack)
 {
     if (!serviceRequests(stack)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
     if (stack->cap->nursery.overflowed || stack->cap->nursery.refused) deliverHeapOverflow(stack);
+    if (CAPSTAN_UNLIKELY(atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0)) deliverPending(stack, false);
 }
 
 void rts_pollStackSlow(Stack *stack) { safepoint(stack); }
@@ -223,6 +265,7 @@ static _Noreturn void leaveOutOfOrder(Stack *stack)
     if (task->cap == NULL && incall->epoch == currentEpoch) {
         Capability *cap = takeForSuspended(incall);
         if (cap != NULL) {
+            stack->cap = cap;
             rearmThunks(stack);
             releaseCapability(cap, task);
         }
@@ -232,23 +275,90 @@ static _Noreturn void leaveOutOfOrder(Stack *stack)
     abandonSuspended(stack, &deadOutOfOrder);
 }
 
+void regainThread(Stack *stack)
+{
+    if (!reenter(stack, takeForSuspended(incallOfStack(stack)))) abandonSuspended(stack, &deadInterrupted);
+}
+
 void resumeThread(Stack *stack)
 {
     InCall *incall = incallOfStack(stack);
     if (incall->task->incall != incall) leaveOutOfOrder(stack);
-    if (!reenter(stack, takeForSuspended(incall))) abandonSuspended(stack, &deadInterrupted);
+    setWhy(stack->tso, ThreadRunning);
+    regainThread(stack);
     rts_poll(stack);
 }
 
-void *rts_safeCall(Stack *stack, void *(*fn)(void *arg), void *arg)
+static void *callFromBound(Stack *stack, void *(*fn)(void *arg), void *arg)
 {
-    rts_poll(stack);
+    setWhy(stack->tso, ThreadBlockedOnCCall);
     suspendThread(stack);
     void *result = fn(arg);
     int e = errno;
     resumeThread(stack);
     errno = e;
     return result;
+}
+
+/* On a worker, whose own stack the call runs on.  Its hosts leave such a thread alone from then on. */
+static void moveToWorker(Stack *stack)
+{
+    stack->tso->flags |= TSO_NO_HOST;
+    if (holderOf(stack->cap)->worker) return;
+    pushRunQueueFront(stack->cap, stack->tso);
+    switchHome(stack, HOME_TO_WORKER);
+}
+
+static void leaveForCall(Stack *stack, Task *task)
+{
+    Capability *cap = stack->cap;
+    setWhy(stack->tso, ThreadBlockedOnCCall);
+    task->calling = stack->tso;
+    task->callEpoch = currentEpoch;
+    workerCalls(true);
+    task->cap = NULL;
+    task->last = cap;
+    __atomic_store_n(&regsOf(cap)->stack, NULL, __ATOMIC_RELAXED);
+    releaseCapability(cap, task);
+}
+
+/* Go on with the thread on this worker.  Raises if the runtime ended meanwhile. */
+static void comeBackFromCall(Stack *stack, Task *task)
+{
+    Capability *cap = task->callEpoch == currentEpoch ? waitForCapability(task) : NULL;
+    if (cap != NULL && task->callEpoch != currentEpoch) {
+        releaseCapability(cap, task);
+        cap = NULL;
+    }
+    task->calling = NULL;
+    workerCalls(false);
+    if (cap == NULL) abandonSuspended(stack, &deadInterrupted);
+    task->cap = task->last = cap;
+    cap->leaving = NULL;
+    stack->tso->cap = cap;
+    setWhy(stack->tso, ThreadRunning);
+    setRunningStack(cap, stack);
+    if (atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+}
+
+static void *callFromUnbound(Stack *stack, void *(*fn)(void *arg), void *arg)
+{
+    moveToWorker(stack);
+    Task *task = holderOf(stack->cap);
+    leaveForCall(stack, task);
+    void *result = callOnHome(stack, &task->home, fn, arg);
+    int e = errno;
+    comeBackFromCall(stack, task);
+    rts_poll(stack);
+    errno = e;
+    return result;
+}
+
+void *rts_safeCall(Stack *stack, void *(*fn)(void *arg), void *arg)
+{
+    rts_poll(stack);
+    forbidInsideUnsafe(stack, "a safe call");
+    return isBound(stack->tso) ? callFromBound(stack, fn, arg) : callFromUnbound(stack, fn, arg);
 }
 
 /* ---- Ends that are none of ours ---- */
@@ -261,7 +371,11 @@ void killInCall(InCall *incall)
     while (task->incall != NULL && task->incall != incall) killInCall(task->incall);
     Capability *cap = task->cap;
     if (cap == NULL) cap = takeForSuspended(incall);
-    if (cap != NULL) rearmThunks(stack);
+    if (cap != NULL) {
+        stack->cap = cap;
+        rearmThunks(stack);
+        endThread(cap, stack->tso, ThreadDied);
+    }
     unlinkInCall(task, incall);
     endInCall(task, incall);
     task->cap = NULL;
@@ -278,18 +392,51 @@ void leaveSideways(void *catchFrame)
     else if (task != NULL && task->incall != NULL) killInCall(task->incall);
 }
 
-/* ---- Roots ---- */
+/* ---- When all rests: threads that are blocked for ever are found by a collection ---- */
 
-static void scanTask(Task *task, void *visit)
+static struct {
+    Timer timer;
+    uint64_t delay;             /* [const] nanoseconds */
+    _Atomic uint64_t rests;     /* counts: a capability was given up for want of work */
+    _Atomic uint64_t armedAt;   /* rests when the timer was started */
+    _Atomic uint64_t looked;    /* rests at the last such collection */
+    _Atomic uint32_t armed;
+} idleness;
+
+static void armIdleTimer(void)
 {
-    RootVisitor *visitor = visit;
-    for (InCall *i = task->incall; i != NULL; i = i->prev) {
-        if (i->suspended && i->epoch != currentEpoch) continue;
-        ASSERT(i->suspended || (i == task->incall && i->stack.cap == task->cap));
-        (*visitor)(&i->exception);
-        (*visitor)(&i->tso.closure);
-        scanStack(&i->stack, *visitor);
-    }
+    idleness.armedAt = idleness.rests;
+    if (!startTimer(&idleness.timer, osMonotonicNanos() + idleness.delay)) idleness.armed = 0;
 }
 
-void scanTasks(RootVisitor visit) { eachTask(scanTask, &visit); }
+/* On a worker. */
+static void lookWhenIdle(void)
+{
+    if (idleness.rests != idleness.armedAt) { /* something has run since */
+        armIdleTimer();
+        return;
+    }
+    idleness.armed = 0;
+    if (idleness.looked == idleness.armedAt) return;
+    idleness.looked = idleness.armedAt;
+    performCollection();
+}
+
+static void idleTimerFired(Timer *timer) { runOnWorker(lookWhenIdle); }
+
+static void noteRest(void)
+{
+    idleness.rests++;
+    if (idleness.armed == 0 && atomic_exchange(&idleness.armed, 1) == 0) armIdleTimer();
+}
+
+void initSchedule(uint64_t idle_ns)
+{
+    idleness.delay = idle_ns;
+    idleness.timer.fire = idleTimerFired;
+    idleness.timer.place = 0;
+    idleness.rests = idleness.looked = 0;
+    idleness.armed = 0;
+    collectAtHome = collectHere;
+    noteIdle = noteRest;
+}

@@ -22,6 +22,8 @@ static inline bool yieldCapability(Stack *stack) { return yieldFor(stack, 0); }
 void suspendThread(Stack *stack);
 /* The second: get one again, raise if the runtime ended meanwhile. */
 void resumeThread(Stack *stack);
+/* The same without the safepoint, and without looking at the order of in-calls. */
+void regainThread(Stack *stack);
 
 /* Kill the evaluation of an in-call that will never return, and end it: its thunks are re-armed, its roots dropped, its capability
  * given up if it holds one. */
@@ -33,14 +35,14 @@ bool performCollection(void);
 /* Wait until release functions and hooks that follow such collections have run.  Context: exit. */
 void awaitReleases(void);
 
-/* Roots: every in-call of every task. */
-void scanTasks(RootVisitor visit);
-
 /* Of the collections since the start. */
 typedef struct {
     _Atomic uint64_t collections, pause_ns, max_pause_ns, allocated_bytes, live_bytes, heap_bytes; /* [stopped to write] */
 } CollectionTotals;
 extern CollectionTotals totals;
+
+/* Startup.  idle_ns: how long all must rest before a collection looks for threads that are blocked for ever. */
+void initSchedule(uint64_t idle_ns);
 
 /* For archLeavingSideways. */
 void leaveSideways(void *catchFrame);

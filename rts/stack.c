@@ -31,6 +31,11 @@ void findStackBounds(Task *task, Stack *stack, uintptr_t sp)
 
 bool isStackOverflow(Stack *stack, uintptr_t sp)
 {
+    if (stack->tso->incall == NULL) { /* a pooled one: its bounds are known */
+        if (sp >= stack->limit) return false;
+        if (hostConfig.stackOverflowHook) hostConfig.stackOverflowHook(hostConfig.stackOverflowCtx, stack->hi - stack->lo);
+        return true;
+    }
     Task *task = incallOfStack(stack)->task;
     if (stack->hi == 0 && stack->limit == stack->lo) {
         if (!askForBounds(task, stack, sp)) {

@@ -3,6 +3,7 @@
  * Each start has an epoch.  In-calls that are inside a safe call when the runtime ends find out, when they return, that theirs is over. */
 #include "arch.h"
 #include "base/lock.h"
+#include "body.h"
 #include "capability.h"
 #include "exception.h"
 #include "foreign_export.h"
@@ -10,10 +11,13 @@
 #include "options.h"
 #include "os/memory.h"
 #include "os/topology.h"
+#include "roots.h"
 #include "schedule.h"
 #include "stable_ptr.h"
 #include "stop.h"
 #include "thunk.h"
+#include "timekeeper.h"
+#include "worker.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +38,7 @@ static struct {
 } startup = { .lock = LOCK_INIT(RANK_STARTUP) };
 
 /* Everything that the collector starts from. */
-static const RootScanner rootScanners[] = { scanTasks, scanStablePtrs, scanStaticThunks, NULL };
+static const RootScanner rootScanners[] = { scanThreadRoots, scanStablePtrs, scanStaticThunks, NULL };
 
 /* The bits that threads outside any in-call put into attention. */
 static void wantCollection(void *nursery)
@@ -68,6 +72,12 @@ static RtsStatus readConfig(RtsConfig *c, const RtsConfig *given, int *argc, cha
     c->size = sizeof *c;
     if (c->nursery_bytes == 0) c->nursery_bytes = (size_t)1 << 20;
     if (c->foreign_stack_bytes == 0) c->foreign_stack_bytes = 64 << 10;
+    if (c->slice_us == 0) c->slice_us = 20000;
+    if (c->stack_bytes == 0) c->stack_bytes = 256 << 10;
+    if (c->max_workers == 0) c->max_workers = 10000;
+    if (c->spare_workers == 0) c->spare_workers = 6;
+    if (c->idle_collection_us == 0) c->idle_collection_us = 300000;
+    if (c->submit_queue == 0) c->submit_queue = 4096;
     if (c->quantum_us == 0) c->quantum_us = 200;
     fillDefaultHooks(c);
     RtsStatus status = applyOptions(c, c->rts_opts, message, size);
@@ -91,7 +101,10 @@ static bool sameSettings(const RtsConfig *a, const RtsConfig *b)
            a->closedHook == b->closedHook && a->statusHook == b->statusHook && a->onExitHook == b->onExitHook &&
            a->gcDoneHook == b->gcDoneHook && a->outOfHeapHook == b->outOfHeapHook &&
            a->stackOverflowHook == b->stackOverflowHook && a->longStopHook == b->longStopHook &&
-           a->showExceptionHook == b->showExceptionHook;
+           a->showExceptionHook == b->showExceptionHook && a->slice_us == b->slice_us && a->stack_bytes == b->stack_bytes &&
+           a->max_workers == b->max_workers && a->spare_workers == b->spare_workers &&
+           a->idle_collection_us == b->idle_collection_us && a->submit_queue == b->submit_queue &&
+           a->interrupt_signal == b->interrupt_signal && a->uncaughtHook == b->uncaughtHook;
 }
 
 /* ---- Start ---- */
@@ -104,11 +117,28 @@ static bool loadTopology(unsigned nodes, char *message, size_t size)
     return startup.topologyLoaded;
 }
 
+static void ringEverybody(Task *task, void *unused) { ringTask(task); }
+
 static bool startNurseries(unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
         if (!initNursery(&capabilities[i].nursery, wantCollection)) return false;
     return true;
+}
+
+/* How often the queues are looked at. */
+#define TICK_NANOS 1000000u
+
+static void startScheduler(const RtsConfig *c)
+{
+    uint64_t slice = (uint64_t)c->slice_us * 1000;
+    initThreadRoots();
+    initStackPool(c->stack_bytes);
+    initRun(TICK_NANOS < slice ? TICK_NANOS : slice, slice);
+    initBodies();
+    initSchedule((uint64_t)c->idle_collection_us * 1000);
+    initTimekeeper(TICK_NANOS < slice ? TICK_NANOS : slice, tickQueues);
+    initWorkers(c->max_workers, c->spare_workers);
 }
 
 static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
@@ -124,6 +154,7 @@ static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
         return RTS_NO_MEMORY;
     }
     publishConfig(c);
+    startScheduler(c);
     /* As the stopper, so that nobody stops a world that is just being made. */
     while (!stopWorld(NULL, 0)) waitForStopper();
     currentEpoch++;
@@ -202,7 +233,11 @@ static void endRuntime(void)
     while (!stopWorld(NULL, ATTENTION_SHUTDOWN)) waitForStopper();
     closeCapabilities();
     leaveStopped();
+    eachTask(ringEverybody, NULL);
+    stopTimekeeper();
+    stopWorkers();
     awaitReleases();
+    dropThreads();
     revertStaticThunks();
     freeAllStablePtrs();
     Task *task = newTask();

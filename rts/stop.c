@@ -102,6 +102,13 @@ void restartWorld(Capability *mine)
     releaseLock(&capsLock);
     leaveStopped();
     wakeAfterRestart();
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t asked = atomic_load_explicit(&capabilities[i].attention, memory_order_relaxed);
+        if (hasWork(&capabilities[i]) || asked & ATTENTION_INBOX) {
+            wakeWorker();
+            break;
+        }
+    }
 }
 
 void waitForStopper(void)

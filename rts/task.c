@@ -52,6 +52,10 @@ static void initInCall(Task *task, InCall *incall)
     incall->task = task;
     incall->exception = CAPSTAN_POISON;
     incall->stack.tso = &incall->tso;
+    incall->tso.stack = &incall->stack;
+    incall->tso.incall = incall;
+    incall->tso.handle = NULL;
+    incall->tso.closure = incall->tso.value = incall->tso.blockedOn = CAPSTAN_UNIT;
 }
 
 static Task *takeRecord(void)

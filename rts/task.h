@@ -15,6 +15,7 @@
 #include "base/lock.h"
 #include "rts/Config.h"
 #include "rts/Closures.h"
+#include "thread.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -22,12 +23,6 @@
 
 typedef struct Task_ Task;
 typedef struct InCall_ InCall;
-
-/* One managed thread.  Here: the bound one of an in-call; its record is recycled with the InCall. */
-struct StgTSO_ {
-    HaskellObj closure;      /* [owner] what it evaluates; a root */
-    struct StgTSO_ *link;    /* queues of the scheduler */
-};
 
 /* One call from C into managed code that is in progress.
  * suspended in-calls are inside a safe call: their thread holds no capability for them. */
@@ -56,6 +51,9 @@ enum {
     TASK_PREFERS = 2,     /* preferred is set */
 };
 
+/* Why an unbound thread switched to the OS thread's own stack. */
+typedef enum { HOME_NOTHING, HOME_YIELD, HOME_TO_WORKER, HOME_LEFT } HomeOrder;
+
 struct Task_ {
     InCall *incall;          /* [owner] top of the stack of in-calls */
     InCall *spare;           /* [owner] */
@@ -68,6 +66,19 @@ struct Task_ {
     unsigned preferred;      /* [owner] capability, with TASK_PREFERS */
     uintptr_t lo, hi;        /* [owner] bounds of the stack that in-calls use, as far as known */
     uint64_t id;             /* [const] the operating system's number of the thread */
+    bool worker;             /* [const] the runtime's own; runs unbound threads */
+    bool noHosting;          /* [owner] its blocked in-calls run nobody else */
+    HomeOrder order;         /* [owner] */
+    StgTSO *calling;         /* [owner] worker: the unbound thread whose safe call it is in */
+    uint64_t callEpoch;      /* [owner] of that call */
+    InCall *callBase;        /* [owner] the in-call below it */
+    Stack *left;             /* [owner] worker: the stack of a thread that outlived its runtime */
+    Stack gone;              /* [owner] what a switch off a stack for good writes to */
+    Stack home;              /* [owner] where its own frames sleep while it runs an unbound thread; sp only */
+
+    _Atomic uint32_t bell;   /* futex word of who waits for its own thread to be runnable, or for work: rung by adding 1 */
+    _Atomic uint32_t sleeping; /* [owner] somebody has to wake it after ringing */
+    _Atomic(Capability *) hosting; /* [owner] where its thread is blocked and it runs others */
 
     _Atomic uint32_t wakeup; /* [lock: caps to write] futex word, WAIT_* */
     Task *qnext, *qprev;     /* [lock: caps] queue of waiters */

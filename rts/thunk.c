@@ -4,7 +4,9 @@
 #include "arch.h"
 #include "base/lock.h"
 #include "exception.h"
+#include "rts/Threads.h"
 #include "schedule.h"
+#include "throwto.h"
 
 /* ---- Static thunks: found again through a list of those that were entered ---- */
 
@@ -70,31 +72,90 @@ static HaskellObj runThunk(Stack *stack, HaskellObj thunk)
     }
     value = rts_force(stack, value);
     stack->trap = frame.trap.prev;
-    /* Release: pairs with thunkState. */
-    __atomic_store_n(&((StgThunk *)frame.thunk)->state, (StgWord)value, __ATOMIC_RELEASE);
+    setThunkState(stack, frame.thunk, (StgWord)value);
     return value;
 }
 
-/* Is the evaluator one of the in-calls of this very OS thread?  Then it waits for us. */
+/* ---- Waiting for another thread's evaluation ---- */
+
+/* Is the evaluator one of the threads that wait on this very OS thread for this one?  Then it waits for us. */
 static bool isOwnMark(Stack *stack, StgWord mark)
 {
-    for (InCall *i = incallOfStack(stack)->task->incall; i != NULL; i = i->prev)
+    if (((StgWord)stack->tso | 4) == mark) return true;
+    if (!isBound(stack->tso)) return false;
+    Task *task = incallOfStack(stack)->task;
+    for (InCall *i = task->incall; i != NULL; i = i->prev)
         if (((StgWord)&i->tso | 4) == mark) return true;
-    return false;
+    return task->calling != NULL && ((StgWord)task->calling | 4) == mark;
 }
 
-/* Another thread evaluates the thunk: let it have the processor and the capability, and look again.  The scheduler will queue
- * here instead. */
+static void unlinkFromEvaluator(StgTSO *evaluator, StgTSO *me)
+{
+    lockTSO(evaluator);
+    for (StgTSO **link = &evaluator->waiters; *link != NULL; link = &(*link)->back)
+        if (*link == me) {
+            *link = me->back;
+            break;
+        }
+    if (evaluator->waiters == NULL) atomic_store_explicit(&evaluator->hasWaiters, 0, memory_order_relaxed);
+    unlockTSO(evaluator);
+}
+
+/* Stand in the evaluator's list and wait.  What the evaluator does first is to change the state, then to look at hasWaiters; we do it the other way round,
+ * with membarrier in between. */
+static void waitForEvaluator(Stack *stack, HaskellObj thunk, StgWord mark)
+{
+    StgTSO *me = stack->tso, *evaluator = (StgTSO *)(mark & ~(StgWord)7);
+    me->blockedOn = thunk;
+    lockTSO(evaluator);
+    uint64_t word = beginWait(me, ThreadBlockedOnBlackHole);
+    me->back = evaluator->waiters;
+    evaluator->waiters = me;
+    atomic_store_explicit(&evaluator->hasWaiters, 1, memory_order_relaxed);
+    unlockTSO(evaluator);
+    heavyBarrier();
+    if (thunkState(thunk) != mark && endWait(me, word, WAIT_INTERRUPTED)) {
+        setWhy(me, ThreadRunning);
+    } else {
+        threadBlock(stack);
+    }
+    if (waitState(me) == WAIT_HANDED) return;
+    unlinkFromEvaluator(evaluator, me);
+    raiseInterrupted(stack);
+}
+
+/* The waiters for this thunk, out of the list and on their way. */
+void wakeThunkWaiters(Stack *stack, HaskellObj thunk)
+{
+    StgTSO *me = stack->tso;
+    lockTSO(me);
+    for (StgTSO **link = &me->waiters; *link != NULL;) {
+        StgTSO *waiter = *link;
+        if (waiter->blockedOn != thunk) {
+            link = &waiter->back;
+            continue;
+        }
+        *link = waiter->back;
+        uint64_t word = atomic_load_explicit(&waiter->wait, memory_order_acquire);
+        if (word % WAIT_STATES == WAIT_WAITING && endWait(waiter, word, WAIT_HANDED)) wakeThread(stack->cap, waiter);
+    }
+    if (me->waiters == NULL) atomic_store_explicit(&me->hasWaiters, 0, memory_order_relaxed);
+    unlockTSO(me);
+}
+
+/* Another thread evaluates the thunk: it may be done soon; else wait for it. */
 static HaskellObj waitForThunk(Stack *stack, HaskellObj thunk, StgWord mark, unsigned tries)
 {
     if (isOwnMark(stack, mark)) rts_raise(stack, &capstan_NonTermination_closure);
+    forbidInsideUnsafe(stack, "evaluating what another thread evaluates");
     CAPSTAN_ROOTS(stack, thunk);
-    if (tries < 10 && parkedWaiters() == 0) {
+    if (tries < 4 && numCapabilities > 1) {
         for (unsigned i = 0; i < 20u << tries; i++) archRelax();
+        safepoint(stack);
     } else {
-        if (!yieldFor(stack, tries < 30 ? 20000 : 200000)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
+        waitForEvaluator(stack, thunk, mark);
+        rts_poll(stack);
     }
-    safepoint(stack);
     CAPSTAN_UNROOT(stack);
     return thunk;
 }

@@ -8,6 +8,7 @@
 
 #include "gc/heap.h"
 #include "rts/Managed.h"
+#include "run.h"
 
 /* Roots: values of static thunks. */
 void scanStaticThunks(RootVisitor visit);
@@ -18,5 +19,18 @@ static inline StgWord thunkState(HaskellObj thunk)
 {
     return __atomic_load_n(&((StgThunk *)thunk)->state, __ATOMIC_ACQUIRE);
 }
+
+/* The evaluator's: done (a value), or to be evaluated again (0).  Wakes who waits for it. */
+void wakeThunkWaiters(Stack *stack, HaskellObj thunk);
+static inline void setThunkState(Stack *stack, HaskellObj thunk, StgWord state)
+{
+    /* Release: pairs with thunkState. */
+    __atomic_store_n(&((StgThunk *)thunk)->state, state, __ATOMIC_RELEASE);
+    /* Pairs with waitForEvaluator. */
+    atomic_signal_fence(memory_order_seq_cst);
+    if (CAPSTAN_UNLIKELY(stack->cap->attention & ATTENTION_SLOW)) atomic_thread_fence(memory_order_seq_cst);
+    if (CAPSTAN_UNLIKELY(atomic_load_explicit(&stack->tso->hasWaiters, memory_order_relaxed) != 0)) wakeThunkWaiters(stack, thunk);
+}
+static inline void rearmThunk(Stack *stack, HaskellObj thunk) { setThunkState(stack, thunk, 0); }
 
 #endif

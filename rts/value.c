@@ -19,6 +19,8 @@ KIND_INFO(WORD64, "word");
 KIND_INFO(DOUBLE, "double");
 KIND_INFO(FLOAT, "float");
 KIND_INFO(PTR, "pointer");
+KIND_INFO(MVAR, "MVar");
+KIND_INFO(TSO, "ThreadId");
 
 /* ---- Allocation ---- */
 

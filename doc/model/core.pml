@@ -2,11 +2,7 @@
  * The capability word, the attention word, parking and hand-over, over explicit store buffers.
  * Included by capability.pml and stop.pml; README.md says which C function each inline stands for, and lists the switches.
  *
- * Memory: a plain store enters its thread's FIFO buffer (put) and drains whenever it likes (Drain). An atomic
- * read-modify-write, a fence and a lock wait until the thread's own buffer is empty, which on TSO is what draining it
- * means. membarrier empties every buffer, one thread after the other: other threads go on between.
- *
- * Bounds: NC capabilities, NT threads, buffers of DEPTH stores (a full one stalls its thread).
+ * Bounds: NC capabilities, NT threads, buffers of DEPTH stores (memory.pml).
  */
 
 #ifndef NC
@@ -62,8 +58,6 @@ bool stays[NT];                 /* keeps what it holds for ever */
 bool gone[NT];                  /* the thread's record may have been freed */
 byte inUse[NC];                 /* who believes to hold it */
 
-chan buf[NT] = [DEPTH] of { byte, byte };       /* the store buffers: location, value */
-
 /* locations: holder 0.., flight 10, cap->stack 20.., stack->poll 40.. */
 #define L_FLIGHT 10
 #define L_STACK  20
@@ -103,56 +97,7 @@ inline apply(t, l, v)
     fi
 }
 
-proctype Drain(byte t)
-{
-    byte l, v;
-end:
-    do
-    :: d_step { buf[t]?l,v -> apply(t, l, v); l = 0; v = 0 }
-    od
-}
-
-#define EMPTY empty(buf[me])
-
-inline put(l, v)                /* a plain store */
-{
-    buf[me]!l,v
-}
-
-inline fence()
-{
-    EMPTY
-}
-
-inline membarrier()
-{
-    EMPTY;
-    bt = 0;
-    do
-    :: bt < NT ->
-        d_step {
-            do
-            :: buf[bt]?bl,bv -> apply(bt, bl, bv)
-            :: empty(buf[bt]) -> break
-            od;
-            bl = 0; bv = 0; bt++
-        }
-    :: else -> break
-    od;
-    bt = 0
-}
-
-/* What a setter of attention does between its store and its look at the holders. */
-inline heavyBarrier()
-{
-#if defined(BUG_NO_MEMBARRIER)
-    skip
-#elif defined(REFUSED)
-    fence()
-#else
-    membarrier()
-#endif
-}
+#include "memory.pml"
 
 /*
  * What a read-modify-write waits for. WEAK: on processors other than x86 it need not drain stores to other words.
@@ -289,8 +234,10 @@ inline wakeIfFree()
 /* Capabilities became free without a release. */
 inline wakeAfterRestart()
 {
-    heavyBarrier();
-    wakeIfFree()
+    if
+    :: nempty(queue) -> heavyBarrier(); wakeIfFree()
+    :: empty(queue)             /* who parks later looks first */
+    fi
 }
 
 inline clearAttentionIfEmpty()  /* holding qlock, after a waiter left the queue */
@@ -602,6 +549,9 @@ inline waitInQueue()
 #ifdef BUG_FLIGHT_NOT_RESCANNED
         :: changed && !slept -> heavyBarrier(); tryAll()
         :: slept
+#elif defined(BUG_NO_BARRIER_AGAIN)
+        :: changed && !slept -> heavyBarrier()
+        :: changed && slept
 #else
         :: changed -> heavyBarrier()
 #endif

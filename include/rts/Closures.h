@@ -66,6 +66,8 @@ typedef enum {
     CLOSURE_DOUBLE,     /* [info][the bits] */
     CLOSURE_FLOAT,      /* [info][the bits] */
     CLOSURE_PTR,        /* [info][the address]; also function pointers and stable pointers */
+    CLOSURE_MVAR,       /* [info][lock][value][first waiter][last waiter] */
+    CLOSURE_TSO,        /* [info][record of the thread][its number and how it ended]; a ThreadId */
     CLOSURE_KINDS
 } ClosureKind;
 
@@ -98,6 +100,10 @@ typedef struct { const StgInfoTable *info; StgWord length; HaskellObj elems[]; }
 typedef struct { const StgInfoTable *info; StgWord length; StgWord8 bytes[]; } StgBytes;
 typedef struct { const StgInfoTable *info; StgWord length; void *address; void *record; } StgExternal;
 typedef struct { const StgInfoTable *info; StgWord bits; } StgBoxed;
+/* value: NULL when empty.  Waiting are takers and readers when it is empty, putters when it is full.  All under the lock. */
+typedef struct { const StgInfoTable *info; StgWord lock; HaskellObj value; StgTSO *head, *tail; } StgMVar;
+/* tso: NULL once the thread has ended; then ended says how (an RtsThreadStatus). */
+typedef struct { const StgInfoTable *info; StgTSO *tso; StgWord64 id; StgWord ended; } StgThreadId;
 
 /* A static thunk has, behind what its kind says, the link by which the collector and exit find it once it was entered. */
 typedef struct StgStaticThunk_ {
@@ -109,7 +115,7 @@ typedef struct StgStaticThunk_ {
 /* Info tables of the runtime's own kinds. */
 CAPSTAN_API extern const StgInfoTable capstan_PAP_info, capstan_AP_info, capstan_IND_info, capstan_MUTVAR_info,
     capstan_ARRAY_info, capstan_BYTES_info, capstan_EXTERNAL_info, capstan_INT64_info, capstan_WORD64_info,
-    capstan_DOUBLE_info, capstan_FLOAT_info, capstan_PTR_info;
+    capstan_DOUBLE_info, capstan_FLOAT_info, capstan_PTR_info, capstan_MVAR_info, capstan_TSO_info;
 
 /* Data that other capabilities may have published is read with an acquire load where a header is followed, else relaxed.
  * TSan knows no data dependencies: there all are acquire. */

@@ -25,6 +25,8 @@ typedef enum {
     RTS_BUSY = -12,             /* no capability is free now */
     RTS_IN_FINALIZER = -13,     /* not allowed in a free function or another finalizer */
     RTS_BAD_ARGUMENT = -14,     /* an argument is out of range */
+    RTS_TIMED_OUT = -15,        /* the deadline passed before a capability was free */
+    RTS_CANCELLED = -16,        /* rts_cancel ended it */
 } RtsStatus;
 
 /* "RTS_BUSY" and a sentence.  Static strings; any thread, any time. */
@@ -39,6 +41,9 @@ typedef enum {
     Interrupted,     /* the runtime ended while it ran */
     HeapExhausted,   /* HeapOverflow that nobody caught, or no memory to build the call */
     Refused,         /* the call never got a capability: see rts_getRefusal */
+    TimedOut,        /* its deadline passed */
+    Cancelled,       /* rts_cancel ended it */
+    LimitExceeded,   /* it allocated more than its limit */
 } SchedulerStatus;
 
 typedef enum { RTS_LOG_ERROR, RTS_LOG_WARNING, RTS_LOG_INFO, RTS_LOG_DEBUG } RtsLogLevel;
@@ -109,6 +114,19 @@ typedef struct {
      * it to the default.  Holds a capability: may read objects, must not allocate or evaluate. */
     bool (*showExceptionHook)(void *ctx, HaskellObj exception, char *buf, size_t cap);
     void *showExceptionCtx;
+
+    unsigned slice_us;                /* --slice: how long a thread runs while others wait for its capability; 0 = 20000 */
+    size_t stack_bytes;               /* --stack: address space of one thread's stack; 0 = 256 KiB; at least 128 KiB */
+    unsigned max_workers;             /* --workers: how many OS threads of the runtime's own at most; 0 = 10000 */
+    unsigned spare_workers;           /* --spare-workers: how many of them stay without work; 0 = 6 */
+    unsigned idle_collection_us;      /* --idle-gc: how long everything must rest before a collection looks for threads that are blocked
+                                         for ever; 0 = 300000 */
+    unsigned submit_queue;            /* --submit-queue: submissions that wait or run at most; 0 = 4096 */
+    int interrupt_signal;             /* breaks off interruptible calls; 0: none, they are safe calls */
+    /* A thread ended by an exception that nobody caught (in-calls have their status instead).  Holds a capability; must not call in.
+     * Default: a warning with its text, but none for ThreadKilled and BlockedIndefinitely. */
+    void (*uncaughtHook)(void *ctx, StgWord64 threadId, const char *label, HaskellObj exception, const char *text);
+    void *uncaughtCtx;
 } RtsConfig;
 
 #define RTS_CONFIG_INIT { .size = sizeof(RtsConfig) }

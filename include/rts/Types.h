@@ -89,6 +89,7 @@ struct Stack_ {
     /* The rest belongs to the runtime. */
     void *sp;             /* saved stack pointer while another stack runs */
     uintptr_t lo, hi;     /* bounds, as far as known */
+    void *sanitizer;      /* what sanitizers keep of it */
     HaskellObj pendingFun;                     /* the call that rts_tailCallN left for the apply loop */
     size_t pendingCount;
     HaskellObj pendingArgs[CAPSTAN_MAX_ARITY];

@@ -24,6 +24,8 @@ static const struct {
     { RTS_BUSY, "RTS_BUSY", "no capability is free" },
     { RTS_IN_FINALIZER, "RTS_IN_FINALIZER", "not allowed in a free function or another finalizer" },
     { RTS_BAD_ARGUMENT, "RTS_BAD_ARGUMENT", "an argument is out of range" },
+    { RTS_TIMED_OUT, "RTS_TIMED_OUT", "the deadline passed" },
+    { RTS_CANCELLED, "RTS_CANCELLED", "rts_cancel ended it" },
 };
 
 static int findStatus(RtsStatus status)

@@ -142,8 +142,11 @@ bool collectHeap(Nursery *const *nurseries, unsigned count, RtsCollection *out)
     markFrom(from);
     heap.survivors = NULL;
     beginEvacuation();
+    gcThreads.begin();
     visitRoots(evacuate);
     scavengeAll();
+    while (gcThreads.revive()) scavengeAll();
+    gcThreads.sweep(forwardedTo);
     out->copied_bytes = endEvacuation() * sizeof(StgWord);
     sweepExternals(forwardedTo);
     freeFromSpace(from);

@@ -25,6 +25,8 @@ size_t closureWords(const StgClosure *obj)
     case CLOSURE_ARRAY: return 2 + ((const StgArray *)obj)->length;
     case CLOSURE_BYTES: return 2 + (((const StgBytes *)obj)->length + sizeof(StgWord) - 1) / sizeof(StgWord);
     case CLOSURE_EXTERNAL: return 4;
+    case CLOSURE_MVAR: return sizeof(StgMVar) / sizeof(StgWord);
+    case CLOSURE_TSO: return sizeof(StgThreadId) / sizeof(StgWord);
     default: return 2;
     }
 }
@@ -157,7 +159,7 @@ static bool scavengeSome(void)
 
 void scavengeAll(void)
 {
-    while (scavengeSome()) {}
+    while (scavengeSome() || gcThreads.scan(evacuate)) {}
 }
 
 size_t endEvacuation(void)

@@ -102,6 +102,17 @@ void sweepExternals(StgClosure *(*forwarded)(StgClosure *obj));
 void runExternalReleases(bool all);
 bool haveExternalReleases(void);
 
+/* ---- threads: objects refer to their records (MVars, ThreadIds), and they to objects; roots.c */
+typedef struct {
+    void (*begin)(void);                                   /* no thread has been reached */
+    void (*reach)(StgTSO *tso);                            /* an object refers to it */
+    StgTSO *(*next)(StgTSO *tso);                          /* behind it in the queue of an MVar */
+    bool (*scan)(RootVisitor visit);                       /* visit what one of those reached refers to; false: none is left */
+    bool (*revive)(void);                                  /* all that can be was visited: reach threads that are blocked for ever; false: none */
+    void (*sweep)(StgClosure *(*forwarded)(StgClosure *obj)); /* cut records off from ThreadIds that are dead */
+} ThreadHooks;
+extern ThreadHooks gcThreads; /* [const] */
+
 /* ---- between the collector's files */
 extern struct Heap {
     size_t nurseryBlocks;            /* [const] allocation area of one capability */

@@ -6,6 +6,8 @@ static void visitAll(HaskellObj *p, size_t n, RootVisitor visit)
     for (size_t i = 0; i < n; i++) visit(&p[i]);
 }
 
+ThreadHooks gcThreads;
+
 void scavengeObject(StgClosure *obj, RootVisitor visit)
 {
     const StgInfoTable *info = obj->info;
@@ -39,6 +41,15 @@ void scavengeObject(StgClosure *obj, RootVisitor visit)
         break;
     case CLOSURE_ARRAY:
         visitAll(((StgArray *)obj)->elems, ((StgArray *)obj)->length, visit);
+        break;
+    case CLOSURE_MVAR: {
+        StgMVar *mvar = (StgMVar *)obj;
+        if (mvar->value != NULL) visit(&mvar->value);
+        for (StgTSO *t = mvar->head; t != NULL; t = gcThreads.next(t)) gcThreads.reach(t);
+        break;
+    }
+    case CLOSURE_TSO:
+        if (((StgThreadId *)obj)->tso != NULL) gcThreads.reach(((StgThreadId *)obj)->tso);
         break;
     default: /* bytes and boxed numbers hold nothing managed */
         break;

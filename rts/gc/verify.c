@@ -77,11 +77,14 @@ size_t verifyHeap(size_t *bad)
     check.top = heapBase + usedMegablocks() * MEGABLOCK_BYTES;
     check.seen = rtsCalloc((check.top - heapBase) / sizeof(StgWord) / 64 + 1, sizeof *check.seen);
     if (check.seen == NULL) return 0;
+    gcThreads.begin();
     for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(checkSlot);
-    while (check.depth > 0) {
-        check.objects++;
-        scavengeObject(check.todo[--check.depth], checkSlot);
-    }
+    do {
+        while (check.depth > 0) {
+            check.objects++;
+            scavengeObject(check.todo[--check.depth], checkSlot);
+        }
+    } while (gcThreads.scan(checkSlot));
     rtsFree(check.seen);
     rtsFree(check.todo);
     *bad = check.bad;

@@ -47,6 +47,32 @@ void osDecommit(void *p, size_t bytes);
 /* Gives up the addresses themselves: a whole reservation or part of one. */
 void osRelease(void *p, size_t bytes);
 
+/* Drops the contents of a committed range and gives its memory back; it stays committed, and guards in it stay. The next read
+ * finds zeroes. */
+void osDiscard(void *p, size_t bytes);
+
+/* ---------------------------------------------------------------- many stacks in one reservation */
+
+/* Says that a reserved range will hold stacks, before any of it is committed: no huge pages, which would make a stack that is a page
+ * deep cost megabytes, and nothing of it locked: under a host's mlockall every stack would be filled from end to end. */
+void osPrepareStacks(void *p, size_t bytes);
+
+/* Makes ranges of `bytes`, `stride` apart, guards: touching one is a fault, and a system call that is handed it fails. Each lies in
+ * committed memory, and is a guard until its addresses are released; osDiscard over it and fork leave it in place.
+ * Returns how many there are now, from the first on; all but `count` of them mean a refusal (number of mappings, memory, fault injection,
+ * for which each guard is a call), and the next one may be a guard or not. */
+size_t osInstallGuards(void *first, size_t bytes, size_t stride, size_t count);
+
+/* Whether a guard is a mark in the page table and costs nothing else. Otherwise each in the midst of a committed range makes two
+ * mappings more, which the process shares with its host and has only so many of. Tried once, by touching: emulators are known to
+ * accept the request without doing anything.
+ * A filter of system calls that the host installs later must let process_madvise pass; under one that is there already it is not used. */
+bool osGuardsInPlace(void);
+extern bool osGuardForceMapping; /* behave as if not (tests); set while no guard is being installed */
+
+/* How many mappings the process may have; a usual number where the system does not say. Reads a file. */
+size_t osMappingLimit(void);
+
 /* ---------------------------------------------------------------- sleeping and waking
  *
  * A word of this process on which threads sleep. The system compares and falls asleep in one step, so that a wake between the
@@ -75,6 +101,9 @@ extern bool osMembarrierForceRefused;
  * A filter of system calls that the host installs later must let membarrier pass. */
 bool osMembarrierInit(void);
 
+/* What osMembarrierInit said last. */
+bool osMembarrierWorks(void);
+
 /* The rare side's barrier. */
 void osMembarrier(void);
 
@@ -85,6 +114,19 @@ uint64_t osMonotonicNanos(void);
 
 /* Sleeps for at least ns nanoseconds, also if signals arrive. Blocks: yes. */
 void osSleepNanos(uint64_t ns);
+
+/* A thread of the runtime's own: run(context) in it, and it ends when that returns. It has a stack with at least stackBytes of room
+ * (beyond its thread-locals, which libc takes from the stack), and the name, of which 15 characters count, in tools. All signals are
+ * blocked in it but those of its own faults: blocking these would only end the process past the host's crash handler.
+ * Owns: the caller joins it, once. Errors: false when memory or the thread is refused, or by fault injection. */
+typedef uintptr_t OsThread;
+bool osStartThread(OsThread *thread, const char *name, size_t stackBytes, void (*run)(void *context), void *context);
+
+/* Waits for its end. What it did happened before the return. Blocks: yes. Not in a forked child, which has no such thread. */
+void osJoinThread(OsThread thread);
+
+/* Instead of joining it: its end is awaited by other means, or not at all. */
+void osDetachThread(OsThread thread);
 
 /* Lets another runnable thread have this processor. */
 void osYieldThread(void);

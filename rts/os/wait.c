@@ -59,9 +59,13 @@ bool osMembarrierInit(void) {
     return registered;
 }
 
+bool osMembarrierWorks(void) {
+    return atomic_load_explicit(&membarrierRegistered, memory_order_relaxed);
+}
+
 void osMembarrier(void) {
     fenceFully();
-    if (!atomic_load_explicit(&membarrierRegistered, memory_order_relaxed)) return;
+    if (!osMembarrierWorks()) return;
     int error = errno;
     syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
     errno = error;

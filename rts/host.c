@@ -1,0 +1,103 @@
+/* A bound thread that waits lends its OS thread, and its capability, to others. */
+#include "arch.h"
+#include "exception.h"
+#include "rts/Threads.h"
+#include "run.h"
+#include "schedule.h"
+
+/* Something to be interrupted by, and allowed to. */
+static bool isToBeInterrupted(Stack *stack)
+{
+    return atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0 && stack->mask != MASKED_UNINTERRUPTIBLE;
+}
+
+/* Sleep on the Task's bell until the thread can go on, has to look at what is pending, or its runtime ended. */
+static void sleepUntilRung(Stack *stack)
+{
+    InCall *incall = incallOfStack(stack);
+    Task *task = incall->task;
+    for (;;) {
+        uint32_t bell = atomic_load_explicit(&task->bell, memory_order_acquire);
+        /* Pairs with ringTask. */
+        atomic_exchange_explicit(&task->sleeping, 1, memory_order_seq_cst);
+        if (!isWaiting(stack->tso) || isToBeInterrupted(stack) || incall->epoch != currentEpoch || numCapabilities == 0) break;
+        osFutexWait(&task->bell, bell, -1);
+    }
+    atomic_store_explicit(&task->sleeping, 0, memory_order_relaxed);
+}
+
+static void beginHosting(Task *task, Capability *cap, unsigned turns)
+{
+    cap->hostReady = cap->hostNext = false;
+    cap->hostTurns = turns;
+    /* Pairs with wakeBound: it sees where we host, or we see that the wait is over. */
+    atomic_exchange_explicit(&task->hosting, cap, memory_order_seq_cst);
+}
+
+static void endHosting(Task *task, Capability *cap)
+{
+    atomic_store_explicit(&task->hosting, NULL, memory_order_relaxed);
+    cap->hostReady = cap->hostNext = false;
+    cap->hostTurns = 0;
+}
+
+/* Give the capability up, sleep, and get one again. */
+static void sleepWithout(Stack *stack)
+{
+    endHosting(incallOfStack(stack)->task, stack->cap);
+    suspendThread(stack);
+    noteIdle();
+    sleepUntilRung(stack);
+    regainThread(stack);
+}
+
+static _Noreturn void leaveEnding(Stack *stack, void *sp)
+{
+    Task *task = incallOfStack(stack)->task;
+    endHosting(task, stack->cap);
+    task->home.sp = sp;
+    setRunningStack(stack->cap, stack);
+    raiseToBase(stack, CAPSTAN_SHUTDOWN);
+}
+
+/* Turns for the others, the thread itself being ready to go on. */
+static void takeTurns(Stack *stack, void *sp)
+{
+    Task *task = incallOfStack(stack)->task;
+    RunResult result = runThreads(task, stack->tso);
+    if (result == RUN_ENDING) leaveEnding(stack, sp);
+    endHosting(task, stack->cap);
+    setRunningStack(stack->cap, stack);
+    if (result == RUN_OUT && !hasWork(stack->cap)) return;
+    /* Wanted by others, or those that are left are for workers. */
+    if (result != RUN_OWN_TURN && !yieldFor(stack, result == RUN_OUT ? 20000 : 0)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
+}
+
+static void hostUntilWoken(Stack *stack, void *sp)
+{
+    Task *task = incallOfStack(stack)->task;
+    while (isWaiting(stack->tso)) {
+        if (isToBeInterrupted(stack) && interruptWait(stack->tso)) break;
+        beginHosting(task, stack->cap, 0);
+        RunResult result = task->noHosting ? RUN_OUT : runThreads(task, stack->tso);
+        if (result == RUN_ENDING) leaveEnding(stack, sp);
+        if (result != RUN_OWN_TURN) sleepWithout(stack);
+    }
+    endHosting(task, stack->cap);
+    setRunningStack(stack->cap, stack);
+}
+
+void hostOthers(Stack *stack, unsigned turns)
+{
+    Task *task = incallOfStack(stack)->task;
+    void *sp = task->home.sp; /* of who sleeps further down this OS thread's stack */
+    if (turns == 0) {
+        hostUntilWoken(stack, sp);
+    } else if (task->noHosting) {
+        if (!yieldFor(stack, 20000)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
+    } else {
+        beginHosting(task, stack->cap, turns);
+        takeTurns(stack, sp);
+    }
+    task->home.sp = sp;
+}

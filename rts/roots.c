@@ -1,0 +1,174 @@
+#include "roots.h"
+
+#include "rts/Threads.h"
+#include "run.h"
+#include "stack.h"
+#include "throwto.h"
+
+static struct {
+    uint32_t number;     /* [stopped] of this walk */
+    StgTSO *gray;        /* [stopped] reached, not yet scanned */
+    StgTSO *revived;     /* [stopped] blocked for ever, through gray */
+} roots;
+
+static void reach(StgTSO *tso)
+{
+    if (tso->marked == roots.number) return;
+    tso->marked = roots.number;
+    tso->gray = roots.gray;
+    roots.gray = tso;
+}
+
+static StgTSO *nextInQueue(StgTSO *tso) { return tso->link; }
+
+static void begin(void)
+{
+    roots.number++;
+    roots.gray = NULL;
+}
+
+/* Waits for something that only managed code can bring about. */
+static bool isWaitingInside(const StgTSO *tso)
+{
+    if (!isWaiting(tso)) return false;
+    uint8_t why = whyOf(tso);
+    return why == ThreadBlockedOnMVar || why == ThreadBlockedOnMVarRead || why == ThreadBlockedOnBlackHole ||
+           why == ThreadBlockedOnThrowTo;
+}
+
+/* ---- Scanning one ---- */
+
+static void reachList(StgTSO *list)
+{
+    for (; list != NULL; list = list->back) reach(list);
+}
+
+/* Further in-calls and the safe call of the same OS thread wait for this one. */
+static void reachBelow(InCall *incall)
+{
+    Task *task = incall->task;
+    if (incall->prev != NULL) reach(&incall->prev->tso);
+    if (task->calling != NULL && task->callEpoch == currentEpoch) reach(task->calling);
+}
+
+static void scanThread(StgTSO *tso, RootVisitor visit)
+{
+    visit(&tso->closure);
+    visit(&tso->value);
+    visit(&tso->blockedOn);
+    reachList(tso->throwers);
+    reachList(tso->waiters);
+    if (tso->stack != NULL) scanStack(tso->stack, visit);
+    if (!isBound(tso)) return;
+    visit(&tso->incall->exception);
+    reachBelow(tso->incall);
+}
+
+static bool scanOne(RootVisitor visit)
+{
+    StgTSO *tso = roots.gray;
+    if (tso == NULL) return false;
+    roots.gray = tso->gray;
+    if (roots.gray != NULL) __builtin_prefetch(roots.gray->stack);
+    scanThread(tso, visit);
+    return true;
+}
+
+/* ---- Roots ---- */
+
+/* In-calls of an earlier runtime have nothing in this heap. */
+static InCall *topInCall(Task *task)
+{
+    InCall *i = task->incall;
+    return i == NULL || (i->suspended && i->epoch != currentEpoch) ? NULL : i;
+}
+
+static void scanTask(Task *task, void *unused)
+{
+    InCall *top = topInCall(task);
+    if (top != NULL) {
+        if (!isWaitingInside(&top->tso)) reach(&top->tso);
+    } else if (task->calling != NULL && task->callEpoch == currentEpoch && task->incall == NULL) {
+        reach(task->calling);
+    }
+}
+
+static void scanUnbound(StgTSO *tso, void *unused)
+{
+    if (whyOf(tso) != ThreadBlockedOnCCall && !isWaitingInside(tso)) reach(tso);
+}
+
+void scanThreadRoots(RootVisitor visit)
+{
+    eachTask(scanTask, NULL);
+    eachThread(scanUnbound, NULL);
+    while (scanOne(visit)) {}
+}
+
+/* ---- Blocked for ever ---- */
+
+static void reviveIfLost(StgTSO *tso)
+{
+    if (tso->marked == roots.number || !isWaitingInside(tso)) return;
+    tso->marked = roots.number;
+    tso->gray = roots.revived;
+    roots.revived = tso;
+}
+static void reviveUnbound(StgTSO *tso, void *unused) { reviveIfLost(tso); }
+static void reviveTask(Task *task, void *unused)
+{
+    InCall *top = topInCall(task);
+    if (top != NULL) reviveIfLost(&top->tso);
+}
+
+/* Its blockedOn is a root by now, so what it waits for is where that says. */
+static bool revive(void)
+{
+    if (roots.revived != NULL) return false; /* done before: nothing new can be lost */
+    eachThread(reviveUnbound, NULL);
+    eachTask(reviveTask, NULL);
+    for (StgTSO *t = roots.revived, *next; t != NULL; t = next) {
+        next = t->gray;
+        t->wakeLink = next; /* gray is needed for the scan */
+        t->gray = roots.gray;
+        roots.gray = t;
+    }
+    return roots.revived != NULL;
+}
+
+void interruptRevived(void)
+{
+    for (StgTSO *t = roots.revived, *next; t != NULL; t = next) {
+        next = t->wakeLink;
+        uint8_t why = whyOf(t);
+        /* Who waits in throwTo is let go by its target, which was revived too or can be reached. */
+        if (why == ThreadBlockedOnThrowTo || !interruptWait(t)) continue;
+        atomic_fetch_or_explicit(&t->pending, why == ThreadBlockedOnBlackHole ? PENDING_LOOP : PENDING_DEADLOCK,
+                                 memory_order_relaxed);
+        postThread(t);
+    }
+    roots.revived = NULL;
+}
+
+/* ---- ThreadIds ---- */
+
+static StgClosure *(*forwardHandle)(StgClosure *obj);
+static void sweepHandle(StgTSO *tso, void *unused)
+{
+    if (tso->handle != NULL) tso->handle = forwardHandle(tso->handle);
+}
+static void sweepTask(Task *task, void *unused)
+{
+    for (InCall *i = task->incall; i != NULL; i = i->prev) sweepHandle(&i->tso, NULL);
+}
+static void sweep(StgClosure *(*forwarded)(StgClosure *obj))
+{
+    forwardHandle = forwarded;
+    eachThread(sweepHandle, NULL);
+    eachTask(sweepTask, NULL);
+}
+
+void initThreadRoots(void)
+{
+    gcThreads = (ThreadHooks){ .begin = begin, .reach = reach, .next = nextInQueue, .scan = scanOne, .revive = revive, .sweep = sweep };
+}

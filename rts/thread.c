@@ -1,0 +1,242 @@
+#include "thread.h"
+
+#include "arch.h"
+#include "base/report.h"
+#include "capability.h"
+#include "os/memory.h"
+#include "rts/Threads.h"
+
+#include <string.h>
+
+#define CHUNK_RECORDS 128
+/* Records that a capability keeps to itself; beyond, half of them go to the others. */
+#define MAX_FREE_RECORDS 4096
+
+typedef struct Chunk_ {
+    struct Chunk_ *next;      /* [const] */
+    StgTSO records[CHUNK_RECORDS];
+} Chunk;
+
+static struct {
+    _Atomic(Chunk *) chunks;     /* all there ever were */
+    Lock lock;
+    StgTSO *free;                /* [lock: threads] */
+    _Atomic uint64_t numbers;    /* given out in batches to the capabilities */
+} threads = { .lock = LOCK_INIT(RANK_THREADS) };
+
+/* Numbers that a capability takes at once. */
+#define NUMBERS 256
+
+uint64_t newThreadNumber(void) { return atomic_fetch_add_explicit(&threads.numbers, 1, memory_order_relaxed) + 1; }
+
+__attribute__((noinline)) void lockWordSlow(_Atomic uint32_t *lock)
+{
+    for (unsigned tries = 0;; tries++) {
+        if (tries < 100) archRelax();
+        else osYieldThread(); /* its holder has lost its processor */
+        if (atomic_load_explicit(lock, memory_order_relaxed) == 0 &&
+            atomic_exchange_explicit(lock, 1, memory_order_acquire) == 0)
+            return;
+    }
+}
+
+/* ---- Records ---- */
+
+static Chunk *newChunk(void)
+{
+    Chunk *chunk = rtsCalloc(1, sizeof *chunk);
+    if (chunk == NULL) return NULL;
+    for (size_t i = 0; i < CHUNK_RECORDS; i++) {
+        StgTSO *tso = &chunk->records[i];
+        tso->why = THREAD_FREE;
+        tso->link = i + 1 < CHUNK_RECORDS ? tso + 1 : NULL;
+    }
+    chunk->next = atomic_load_explicit(&threads.chunks, memory_order_relaxed);
+    /* Release: who walks the list finds the records made. */
+    while (!atomic_compare_exchange_weak_explicit(&threads.chunks, &chunk->next, chunk, memory_order_release,
+                                                  memory_order_relaxed)) {}
+    return chunk;
+}
+
+/* Fill the capability's list: from what others left, or from a new chunk. */
+static bool refillRecords(Capability *cap)
+{
+    acquireLock(&threads.lock);
+    cap->freeThreads = threads.free;
+    threads.free = NULL;
+    releaseLock(&threads.lock);
+    cap->freeThreadCount = 0;
+    if (cap->freeThreads == NULL) {
+        Chunk *chunk = newChunk();
+        if (chunk != NULL) cap->freeThreads = chunk->records;
+    }
+    for (StgTSO *t = cap->freeThreads; t != NULL; t = t->link) cap->freeThreadCount++;
+    return cap->freeThreads != NULL;
+}
+
+static void spillRecords(Capability *cap)
+{
+    StgTSO *last = cap->freeThreads, *rest;
+    for (unsigned i = 1; i < MAX_FREE_RECORDS / 2; i++) last = last->link;
+    rest = last->link;
+    last->link = NULL;
+    StgTSO *end = rest;
+    while (end->link != NULL) end = end->link;
+    acquireLock(&threads.lock);
+    end->link = threads.free;
+    threads.free = rest;
+    releaseLock(&threads.lock);
+    cap->freeThreadCount = MAX_FREE_RECORDS / 2;
+}
+
+StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mask)
+{
+    if (CAPSTAN_UNLIKELY(cap->freeThreads == NULL) && !refillRecords(cap)) return NULL;
+    StgTSO *tso = cap->freeThreads;
+    cap->freeThreads = tso->link;
+    cap->freeThreadCount--;
+    if (CAPSTAN_UNLIKELY(cap->nextNumber % NUMBERS == 0))
+        cap->nextNumber = atomic_fetch_add_explicit(&threads.numbers, NUMBERS, memory_order_relaxed) / NUMBERS * NUMBERS + NUMBERS;
+    tso->id = cap->nextNumber++;
+    tso->cap = cap;
+    tso->stack = NULL;
+    tso->closure = closure;
+    tso->value = tso->blockedOn = CAPSTAN_UNIT;
+    tso->handle = NULL;
+    tso->body = body;
+    tso->mask = mask;
+    tso->flags = 0;
+    tso->limited = false;
+    tso->allocLeft = 0;
+    tso->label[0] = 0;
+    tso->throwers = tso->waiters = NULL;
+    atomic_store_explicit(&tso->hasWaiters, 0, memory_order_relaxed);
+    atomic_store_explicit(&tso->pending, 0, memory_order_relaxed);
+    setWhy(tso, THREAD_NEW);
+    cap->threadsMade++;
+    return tso;
+}
+
+void cutHandle(StgTSO *tso, uint8_t ended)
+{
+    if (tso->handle == NULL) return;
+    StgThreadId *handle = (StgThreadId *)tso->handle;
+    handle->ended = ended;
+    __atomic_store_n(&handle->tso, NULL, __ATOMIC_RELEASE);
+    tso->handle = NULL;
+}
+
+void retireThread(Capability *cap, StgTSO *tso, uint8_t ended)
+{
+    cutHandle(tso, ended);
+    setWhy(tso, THREAD_FREE);
+    tso->closure = tso->value = tso->blockedOn = CAPSTAN_UNIT;
+    tso->link = cap->freeThreads;
+    cap->freeThreads = tso;
+    if (CAPSTAN_UNLIKELY(++cap->freeThreadCount > MAX_FREE_RECORDS)) spillRecords(cap);
+}
+
+void recycleThread(StgTSO *tso)
+{
+    setWhy(tso, THREAD_FREE);
+    acquireLock(&threads.lock);
+    tso->link = threads.free;
+    threads.free = tso;
+    releaseLock(&threads.lock);
+}
+
+void eachThread(void (*f)(StgTSO *tso, void *ctx), void *ctx)
+{
+    for (Chunk *c = atomic_load_explicit(&threads.chunks, memory_order_acquire); c != NULL; c = c->next)
+        for (size_t i = 0; i < CHUNK_RECORDS; i++)
+            if (whyOf(&c->records[i]) != THREAD_FREE) f(&c->records[i], ctx);
+}
+
+uint64_t countThreadsMade(void)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < MAX_CAPABILITIES; i++) n += capabilities[i].threadsMade;
+    return n;
+}
+
+void freeThreads(bool (*keep)(StgTSO *tso), void (*drop)(StgTSO *tso))
+{
+    acquireLock(&threads.lock);
+    threads.free = NULL;
+    for (Chunk *c = threads.chunks; c != NULL; c = c->next) {
+        for (size_t i = 0; i < CHUNK_RECORDS; i++) {
+            StgTSO *tso = &c->records[i];
+            if (whyOf(tso) != THREAD_FREE && keep(tso)) continue;
+            if (whyOf(tso) != THREAD_FREE) drop(tso);
+            setWhy(tso, THREAD_FREE);
+            tso->link = threads.free;
+            threads.free = tso;
+        }
+    }
+    releaseLock(&threads.lock);
+    for (unsigned i = 0; i < MAX_CAPABILITIES; i++) {
+        capabilities[i].freeThreads = NULL;
+        capabilities[i].freeThreadCount = 0;
+        capabilities[i].threadsMade = 0;
+    }
+}
+
+/* ---- ThreadIds ---- */
+
+HaskellObj threadHandle(Capability *cap, StgTSO *tso)
+{
+    if (tso->handle != NULL) return tso->handle;
+    StgThreadId *handle = (StgThreadId *)allocate(&cap->nursery, sizeof *handle / sizeof(StgWord));
+    if (handle == NULL) return CAPSTAN_POISON;
+    if (isBound(tso) && tso->id == 0) tso->id = newThreadNumber();
+    handle->info = &capstan_TSO_info;
+    handle->tso = tso;
+    handle->id = tso->id;
+    handle->ended = ThreadRunning;
+    tso->flags |= TSO_KEPT;
+    return tso->handle = (HaskellObj)handle;
+}
+
+StgTSO *threadOf(HaskellObj v)
+{
+    if (rts_isImmediate(v) || rts_info(v)->kind != CLOSURE_TSO) return NULL;
+    return __atomic_load_n(&((StgThreadId *)v)->tso, __ATOMIC_ACQUIRE);
+}
+
+static bool isThreadId(HaskellObj v, const char *what)
+{
+    if (!rts_isImmediate(v) && rts_info(v)->kind == CLOSURE_TSO) return true;
+    reportError(RTS_WRONG_KIND, "%s: the value is no ThreadId", what);
+    return false;
+}
+
+HaskellObj rts_threadId(Capability *cap, StgTSO *tso) { return tso == NULL ? CAPSTAN_POISON : threadHandle(cap, tso); }
+HaskellObj rts_myThreadId(Stack *stack) { return threadHandle(stack->cap, stack->tso); }
+
+StgWord64 rts_getThreadId(HaskellObj v) { return isThreadId(v, "rts_getThreadId") ? ((StgThreadId *)v)->id : 0; }
+
+RtsThreadStatus rts_threadStatus(HaskellObj v)
+{
+    if (!isThreadId(v, "rts_threadStatus")) return ThreadFinished;
+    StgTSO *tso = threadOf(v);
+    if (tso == NULL) return (RtsThreadStatus)((StgThreadId *)v)->ended;
+    uint8_t why = whyOf(tso);
+    return why >= THREAD_FREE ? ThreadRunning : (RtsThreadStatus)why;
+}
+
+void rts_labelThread(HaskellObj v, const char *label)
+{
+    StgTSO *tso = isThreadId(v, "rts_labelThread") ? threadOf(v) : NULL;
+    if (tso == NULL) return;
+    size_t n = label == NULL ? 0 : strnlen(label, sizeof tso->label - 1);
+    if (n > 0) memcpy(tso->label, label, n);
+    tso->label[n] = 0;
+}
+
+unsigned rts_threadCapability(HaskellObj v, bool *movable)
+{
+    StgTSO *tso = isThreadId(v, "rts_threadCapability") ? threadOf(v) : NULL;
+    if (movable != NULL) *movable = tso == NULL || !(tso->flags & TSO_PINNED);
+    Capability *cap = tso == NULL ? NULL : tso->cap;
+    return cap == NULL ? 0 : cap->no;
+}

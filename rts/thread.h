@@ -1,0 +1,166 @@
+/* thread.h: the records of managed threads.
+ *
+ * A record (TSO) never moves and is never freed, only used again; values that name a thread (ThreadIds, kind CLOSURE_TSO) point at it and are cut off when it
+ * ends.  The bound thread of an in-call has its record inside the InCall; unbound ones come from chunks, through a free list of each capability.
+ *
+ * Waiting.  Whoever waits has the word wait in state WAITING, with a number that no other wait of this record had.  Exactly one of those who may end the wait wins:
+ *   - waits for an MVar: under that MVar's lock, by a plain store;
+ *   - all others: by compare-and-swap from (number, WAITING).
+ * HANDED: what it waited for is there (for MVars in value).  INTERRUPTED: an exception is pending.  The winner makes the thread runnable.
+ * A thread that is in a run queue, or was made runnable, may still be on its way off an OS thread: onCpu is 1 until its registers are saved, and who
+ * runs it next waits for 0.
+ *
+ * Exceptions.  pending has a bit for each kind of exception that waits; PENDING_THROW: the list throwers (under the record's lock) of threads that wait
+ * in throwTo, each with its exception in value.  Who adds one sets the bit, issues membarrier, and looks whether the thread waits; who is about to wait stores WAITING
+ * and then looks at pending: so one of the two sees the other.
+ *
+ * Ownership: [owner] who runs it, or holds the capability in whose run queue it is.  link and back belong to the queue that it is in. */
+#ifndef THREAD_H
+#define THREAD_H
+
+#include "rts/Closures.h"
+#include "timekeeper.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { WAIT_RUNNING, WAIT_WAITING, WAIT_HANDED, WAIT_INTERRUPTED, WAIT_STATES = 4 };
+
+enum {
+    PENDING_THROW = 1,      /* the list throwers is not empty */
+    PENDING_CANCEL = 2,     /* rts_cancel */
+    PENDING_TIMEOUT = 4,    /* the in-call's deadline */
+    PENDING_LIMIT = 8,      /* the allocation limit */
+    PENDING_DEADLOCK = 16,  /* nobody can end its wait for an MVar */
+    PENDING_LOOP = 32,      /* nor its wait for a thunk */
+};
+
+enum {
+    TSO_NO_HOST = 1,   /* makes safe calls: run it on workers only */
+    TSO_PINNED = 2,    /* forkOn: not moved */
+    TSO_KEPT = 4,      /* [owner] a ThreadId exists, or did */
+};
+
+/* What a thread does with its closure. */
+enum { BODY_GEN, BODY_IO, BODY_STRICT_IO, BODY_KINDS };
+
+/* Beyond RtsThreadStatus: the record is not in use, or belongs to a thread that was not scheduled yet. */
+enum { THREAD_FREE = 100, THREAD_NEW = 101 };
+
+struct InCall_;
+
+struct StgTSO_ {
+    StgTSO *link, *back;
+    Stack *stack;               /* [owner] NULL until it begins */
+    _Atomic uint64_t wait;      /* number * WAIT_STATES + WAIT_* */
+    HaskellObj value;           /* a root: handed over, or to be put, or to be thrown */
+    HaskellObj blockedOn;       /* a root: the MVar, thunk or ThreadId that it waits for */
+    Capability *cap;            /* [owner] where it runs or ran last */
+    _Atomic uint32_t onCpu;
+    _Atomic uint8_t why;        /* [owner] RtsThreadStatus, or THREAD_* */
+    uint8_t flags, body, mask;  /* [owner] mask: when it begins */
+
+    HaskellObj closure;         /* [owner] a root: what it evaluates, until it begins */
+    HaskellObj handle;          /* its ThreadId, if there is one; not a root */
+    _Atomic uint32_t pending;
+    _Atomic uint32_t lock;      /* guards throwers, waiters */
+    StgTSO *throwers;           /* [lock: own] through back, last first */
+    StgTSO *waiters;            /* [lock: own] threads that wait for thunks it evaluates, through back */
+    _Atomic uint32_t hasWaiters;
+    uint32_t marked;            /* [stopped] the collection that reached it */
+    struct InCall_ *incall;     /* [const] of a bound thread; NULL: unbound */
+    StgTSO *gray, *wakeLink;    /* [stopped] reached and not yet scanned; revived */
+    uint64_t id;                /* [owner] */
+    int64_t allocLeft;          /* [owner] bytes; the counter of rts_setAllocationCounter */
+    bool limited;               /* [owner] allocLeft is a limit */
+    char label[31];
+    Timer timer;                /* delays, deadlines */
+};
+
+static inline unsigned waitState(const StgTSO *tso)
+{
+    /* Acquire: pairs with the release of who ended the wait: value comes with it. */
+    return (unsigned)(atomic_load_explicit(&tso->wait, memory_order_acquire) % WAIT_STATES);
+}
+static inline bool isWaiting(const StgTSO *tso) { return waitState(tso) == WAIT_WAITING; }
+/* Begin a wait; returns its word, for who may end it. */
+static inline uint64_t beginWait(StgTSO *tso, uint8_t why)
+{
+    uint64_t word = (atomic_load_explicit(&tso->wait, memory_order_relaxed) / WAIT_STATES + 1) * WAIT_STATES + WAIT_WAITING;
+    atomic_store_explicit(&tso->why, why, memory_order_relaxed);
+    atomic_store_explicit(&tso->wait, word, memory_order_release);
+    return word;
+}
+/* End a wait by compare-and-swap.  word: what beginWait gave. */
+static inline bool endWait(StgTSO *tso, uint64_t word, unsigned how)
+{
+    /* Release: what the thread finds when it goes on; acquire: what it left. */
+    return atomic_compare_exchange_strong_explicit(&tso->wait, &word, word - WAIT_WAITING + how, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+/* The same under the lock of the MVar that it waits for. */
+static inline void endWaitLocked(StgTSO *tso, unsigned how)
+{
+    uint64_t word = atomic_load_explicit(&tso->wait, memory_order_relaxed);
+    atomic_store_explicit(&tso->wait, word - WAIT_WAITING + how, memory_order_release);
+}
+static inline void setWhy(StgTSO *tso, uint8_t why) { atomic_store_explicit(&tso->why, why, memory_order_relaxed); }
+static inline uint8_t whyOf(const StgTSO *tso) { return atomic_load_explicit(&tso->why, memory_order_relaxed); }
+static inline bool isBound(const StgTSO *tso) { return tso->incall != NULL; }
+
+/* Short spin locks of records and MVars: no safepoint while one is held. */
+void lockWordSlow(_Atomic uint32_t *lock);
+static inline void lockTSO(StgTSO *tso)
+{
+    if (atomic_exchange_explicit(&tso->lock, 1, memory_order_acquire) != 0) lockWordSlow(&tso->lock);
+}
+static inline void unlockTSO(StgTSO *tso) { atomic_store_explicit(&tso->lock, 0, memory_order_release); }
+
+/* The queue of an MVar, under its lock. */
+static inline void lockMVar(StgMVar *mvar)
+{
+    _Atomic uint32_t *lock = (_Atomic uint32_t *)&mvar->lock;
+    if (atomic_exchange_explicit(lock, 1, memory_order_acquire) != 0) lockWordSlow(lock);
+}
+static inline void unlockMVar(StgMVar *mvar)
+{
+    atomic_store_explicit((_Atomic uint32_t *)&mvar->lock, 0, memory_order_release);
+}
+static inline void enqueueWaiter(StgMVar *mvar, StgTSO *tso)
+{
+    tso->link = NULL;
+    tso->back = mvar->tail;
+    if (mvar->tail != NULL) mvar->tail->link = tso;
+    else mvar->head = tso;
+    mvar->tail = tso;
+}
+static inline void unlinkWaiter(StgMVar *mvar, StgTSO *tso)
+{
+    if (tso->back != NULL) tso->back->link = tso->link;
+    else mvar->head = tso->link;
+    if (tso->link != NULL) tso->link->back = tso->back;
+    else mvar->tail = tso->back;
+}
+
+/* A record for an unbound thread, on cap, which the caller holds; NULL: no memory. */
+StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mask);
+/* It has ended: cut its ThreadId off (ended: how), and let the record be used again (unbound ones). Context: the caller holds cap. */
+void retireThread(Capability *cap, StgTSO *tso, uint8_t ended);
+/* The record of a thread that outlived its runtime, by who holds no capability. */
+void recycleThread(StgTSO *tso);
+/* A bound thread begins and ends with its in-call; most never come here. */
+void cutHandle(StgTSO *tso, uint8_t ended);
+/* Its ThreadId; CAPSTAN_POISON: no memory. */
+HaskellObj threadHandle(Capability *cap, StgTSO *tso);
+/* The record behind a ThreadId; NULL: it has ended, or v is none. */
+StgTSO *threadOf(HaskellObj v);
+
+/* Visit every record of unbound threads in use.  Context: the world is stopped, or torn pictures will do. */
+void eachThread(void (*f)(StgTSO *tso, void *ctx), void *ctx);
+uint64_t newThreadNumber(void);
+uint64_t countThreadsMade(void);
+/* Exit: every record that no OS thread is inside of is free.  keep(tso): somebody is. */
+void freeThreads(bool (*keep)(StgTSO *tso), void (*drop)(StgTSO *tso));
+
+#endif

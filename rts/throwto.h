@@ -1,0 +1,28 @@
+/* throwto.h: exceptions from other threads, and from outside. */
+#ifndef THROWTO_H
+#define THROWTO_H
+
+#include "run.h"
+
+/* Raise what is pending, if the mask lets it: unmasked, or (interrupted: in an operation that waits) not uninterruptible.  Returns if there was nothing, or
+ * may not be. */
+void deliverPending(Stack *stack, bool interrupted);
+
+/* An exception of the runtime's own for a thread, from outside (no capability), bits of PENDING_*. */
+void pendFromOutside(StgTSO *tso, uint32_t bits);
+/* The same by who holds cap. */
+void pendException(Capability *cap, StgTSO *tso, uint32_t bits);
+
+/* The thread ends: its ThreadId is cut off, and who waits for an exception to reach it goes on.  Context: the caller holds cap. */
+void endThread(Capability *cap, StgTSO *tso, uint8_t how);
+
+/* Raise as an asynchronous exception: thunks under evaluation are re-armed. */
+_Noreturn void raiseAsync(Stack *stack, HaskellObj exception);
+
+/* After a wait that was interrupted: raises; comes back if the exception is gone: then wait again. */
+static inline void raiseInterrupted(Stack *stack) { deliverPending(stack, true); }
+
+/* Raise an ErrorCall that names the operation, if the thread must not wait or call out here. */
+void forbidInsideUnsafe(Stack *stack, const char *what);
+
+#endif

@@ -1,0 +1,28 @@
+/* worker.h: the runtime's own OS threads, which run unbound threads.
+ *
+ * A worker has a capability with work, looks for one, is in a safe call of a thread, or is idle and sleeps on its Task's bell.
+ * At most one is on its way (flight): who releases a capability with threads in its queue, or posts something into the inbox of a free one,
+ * wakes an idle worker, or makes one, unless one is on its way.  The one on its way takes a free capability that has work; then it
+ * ends the flight, and starts the next if another capability is free with work.  If it finds none, it enlists as idle, ends the
+ * flight, issues membarrier, and looks once more: a release during the flight woke nobody.
+ *
+ * There are as many as capabilities and safe calls need; RtsConfig.max_workers bounds them, and those that stay idle beyond RtsConfig.spare_workers end. */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include "capability.h"
+
+void initWorkers(unsigned most, unsigned spare);
+/* Exit: idle ones end, and those that come back from runThreads.  Those in safe calls end when they return.  Context: capabilities are closed.
+ * Returns when all others have ended. */
+void stopWorkers(void);
+/* In a forked child: none is left. */
+void forgetWorkers(void);
+/* A worker enters or leaves a safe call. */
+void workerCalls(bool enters);
+/* Have an idle worker, or a new one, run a function that needs no capability but may take one; false: there is none.  Used for collections while all rests. */
+bool runOnWorker(void (*errand)(void));
+
+unsigned countWorkers(unsigned *idle, unsigned *inCalls);
+
+#endif

@@ -69,27 +69,32 @@ static void reportUncaught(Capability *cap, StgTSO *tso, HaskellObj exception)
                 tso->label, text);
 }
 
-static uint8_t runUnbound(Stack *stack, StgTSO *tso)
+static void dieUnborn(Capability *cap, StgTSO *tso, HaskellObj exception)
+{
+    reportUncaught(cap, tso, exception);
+    endThread(cap, tso, ThreadDied);
+}
+
+static void runUnbound(Stack *stack, StgTSO *tso)
 {
     HaskellObj closure = tso->closure;
+    /* Release: pairs with the acquire in handleOfOther, for the handle. */
+    atomic_store_explicit(&tso->known, 1, memory_order_release);
     tso->closure = CAPSTAN_UNIT;
     stack->roots = NULL;
     stack->trap = NULL;
     stack->mask = tso->mask;
     CatchResult result = archCatch(stack, bodies[tso->body], closure);
     Capability *cap = stack->cap;
-    uint8_t how = result.raised ? ThreadDied : ThreadFinished;
-    if (cap->dead != RTS_OK) return how;
+    if (cap->dead != RTS_OK) return;
     if (CAPSTAN_UNLIKELY(result.raised)) reportUncaught(cap, tso, result.value);
-    if (CAPSTAN_UNLIKELY(tso->flags & TSO_KEPT || atomic_load_explicit(&tso->pending, memory_order_relaxed) != 0))
-        endThread(cap, tso, how);
-    return how;
+    endThread(cap, tso, result.raised ? ThreadDied : ThreadFinished);
 }
 
 void initBodies(void)
 {
     runBody = runUnbound;
-    reportDeath = reportUncaught;
+    endUnborn = dieUnborn;
 }
 
 /* ---- Making them ---- */
@@ -99,6 +104,7 @@ static StgTSO *create(Capability *cap, HaskellObj closure, uint8_t body)
     if (cap->dead != RTS_OK || closure == CAPSTAN_POISON) return NULL;
     StgTSO *tso = newThread(cap, closure, body, UNMASKED);
     if (tso == NULL) refuseAllocation(&cap->nursery, sizeof *tso);
+    else atomic_store_explicit(&tso->known, 1, memory_order_release); /* for rts_listThreads, though it has no ThreadId */
     return tso;
 }
 

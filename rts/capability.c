@@ -293,7 +293,8 @@ void attendStack(Capability *cap, Stack *stack)
 
 bool askOf(Capability *cap, uint32_t bits)
 {
-    setAttention(cap, bits);
+    /* Always: what was posted before comes before this, for who clears the bit and then looks. */
+    atomic_fetch_or_explicit(&cap->attention, bits, memory_order_seq_cst);
     heavyBarrier();
     requestPoll(cap);
     return atomic_load_explicit(&cap->holder, memory_order_relaxed) == HOLDER_FREE;

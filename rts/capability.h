@@ -169,7 +169,8 @@ static inline bool isPolled(Stack *stack) { return __atomic_load_n(&stack->poll,
 
 /* What attendStack is for. */
 #define ATTENTION_ON_ENTRY                                                                                    \
-    (ATTENTION_HANDOVER | ATTENTION_STOP | ATTENTION_SHUTDOWN | ATTENTION_COLLECT | ATTENTION_INBOX | ATTENTION_SLOW)
+    (ATTENTION_HANDOVER | ATTENTION_STOP | ATTENTION_SHUTDOWN | ATTENTION_COLLECT | ATTENTION_INBOX | ATTENTION_HOST | \
+     ATTENTION_SLOW)
 
 /* Make stack the one that cap's holder runs on.  true: something may be asked of it already: call attendStack. */
 static inline bool placeStack(Capability *cap, Stack *stack)
@@ -188,6 +189,9 @@ void attendStack(Capability *cap, Stack *stack);
 static inline void setRunningStack(Capability *cap, Stack *stack)
 {
     if (placeStack(cap, stack)) attendStack(cap, stack);
+    /* An exception's prod may have come before. */
+    if (CAPSTAN_UNLIKELY(atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0))
+        __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
 }
 
 /* Set bits that the holder, or who releases next, is to see, and make sure of it.  true: nobody holds cap. */

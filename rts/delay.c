@@ -20,15 +20,21 @@ static void endDelay(Timer *timer)
     if (word % WAIT_STATES == WAIT_WAITING && whyOf(tso) == ThreadBlockedOnDelay && endWait(tso, word, WAIT_HANDED)) postThread(tso);
 }
 
+/* The wait cannot be: end it, or, if somebody was faster and has made the thread runnable, let that have its course. */
+static void takeBack(Stack *stack, uint64_t word)
+{
+    if (!endWait(stack->tso, word, WAIT_HANDED)) threadBlock(stack);
+    setWhy(stack->tso, ThreadRunning);
+}
+
 /* Wait until then.  false: interrupted. */
 static bool delayUntil(Stack *stack, uint64_t deadline)
 {
     StgTSO *tso = stack->tso;
     tso->timer.fire = endDelay;
-    beginWait(tso, ThreadBlockedOnDelay);
+    uint64_t word = beginWait(tso, ThreadBlockedOnDelay);
     if (!startTimer(&tso->timer, deadline)) {
-        endWait(tso, atomic_load(&tso->wait), WAIT_HANDED);
-        setWhy(tso, ThreadRunning);
+        takeBack(stack, word);
         rts_raiseError(stack, "rts_threadDelay: no memory, or no thread, for a timer");
     }
     threadBlock(stack);
@@ -63,8 +69,9 @@ typedef struct {
 static void endFdWait(FdWait *wait, int error)
 {
     FdRecord *record = (FdRecord *)wait;
+    StgTSO *tso = record->tso; /* the record is its own again once its wait is over */
     record->error = error;
-    if (endWait(record->tso, record->word, WAIT_HANDED)) postThread(record->tso);
+    if (endWait(tso, record->word, WAIT_HANDED)) postThread(tso);
 }
 
 static int waitForFd(Stack *stack, FdRecord *record, int fd, bool write)
@@ -76,8 +83,7 @@ static int waitForFd(Stack *stack, FdRecord *record, int fd, bool write)
         record->word = beginWait(tso, write ? ThreadBlockedOnWrite : ThreadBlockedOnRead);
         int error = startFdWait(&record->wait, fd, write);
         if (error != 0) {
-            endWait(tso, record->word, WAIT_HANDED);
-            setWhy(tso, ThreadRunning);
+            takeBack(stack, record->word);
             return error == EALREADY ? 0 : error;
         }
         threadBlock(stack);

@@ -25,6 +25,18 @@ static inline StgMVar *mvarOf(Stack *stack, HaskellObj v)
     return (StgMVar *)v;
 }
 
+/* The safepoint of an operation, with what it needs afterwards.  Also for those that do not wait: a loop of them can be preempted. */
+__attribute__((noinline)) static void pollKeeping(Stack *stack, HaskellObj *mvar, HaskellObj *value)
+{
+    CAPSTAN_ROOTS(stack, *mvar, *value);
+    safepoint(stack);
+    CAPSTAN_UNROOT(stack);
+}
+static inline void pollOperation(Stack *stack, HaskellObj *mvar, HaskellObj *value)
+{
+    if (CAPSTAN_UNLIKELY(isPolled(stack))) pollKeeping(stack, mvar, value);
+}
+
 /* The first waiter, taken out; NULL: none. */
 static inline StgTSO *dequeueWaiter(StgMVar *mvar)
 {
@@ -74,30 +86,31 @@ static inline HaskellObj takeHanded(StgTSO *tso)
     return value;
 }
 
-/* Context: the lock; the MVar is full.  Takes the value out, and lets the next putter in, who is to be woken. */
-static inline HaskellObj emptyMVar(StgMVar *mvar, StgTSO **putter)
+/* Context: the lock; the MVar is full.  Takes the value out, and lets the next putter in. */
+static inline HaskellObj emptyMVar(Capability *cap, StgMVar *mvar)
 {
     HaskellObj value = mvar->value;
-    StgTSO *tso = *putter = dequeueWaiter(mvar);
-    if (tso == NULL) {
+    StgTSO *putter = dequeueWaiter(mvar);
+    if (putter == NULL) {
         mvar->value = NULL;
     } else {
-        mvar->value = tso->value;
-        endWaitLocked(tso, WAIT_HANDED);
+        mvar->value = putter->value;
+        endWaitLocked(putter, WAIT_HANDED);
+        wakeThread(cap, putter);
     }
     return value;
 }
 
 HaskellObj rts_takeMVar(Stack *stack, HaskellObj v)
 {
+    HaskellObj none = CAPSTAN_UNIT;
+    pollOperation(stack, &v, &none);
     StgMVar *mvar = mvarOf(stack, v);
     for (;;) {
-        StgTSO *putter;
         lockMVar(mvar);
         if (CAPSTAN_LIKELY(mvar->value != NULL)) {
-            HaskellObj value = emptyMVar(mvar, &putter);
+            HaskellObj value = emptyMVar(stack->cap, mvar);
             unlockMVar(mvar);
-            if (putter != NULL) wakeThread(stack->cap, putter);
             return value;
         }
         enqueueWaiter(mvar, stack->tso);
@@ -108,6 +121,8 @@ HaskellObj rts_takeMVar(Stack *stack, HaskellObj v)
 
 HaskellObj rts_readMVar(Stack *stack, HaskellObj v)
 {
+    HaskellObj none = CAPSTAN_UNIT;
+    pollOperation(stack, &v, &none);
     StgMVar *mvar = mvarOf(stack, v);
     for (;;) {
         lockMVar(mvar);
@@ -122,42 +137,30 @@ HaskellObj rts_readMVar(Stack *stack, HaskellObj v)
     }
 }
 
-/* Context: the lock; the MVar is empty.  Hands the value to all readers at the front and to the first taker; returns those to be woken, through link. */
-static inline StgTSO *fillMVar(StgMVar *mvar, HaskellObj value)
+/* Context: the lock; the MVar is empty.  Hands the value to all readers at the front and to the first taker.  They are woken under the lock: a
+ * bound one goes on by itself as soon as its wait is over, and what it is linked to is nobody's business then. */
+static inline void fillMVar(Capability *cap, StgMVar *mvar, HaskellObj value)
 {
-    StgTSO *woken = NULL, **end = &woken;
     for (StgTSO *tso; (tso = dequeueWaiter(mvar)) != NULL;) {
         bool reads = CAPSTAN_UNLIKELY(whyOf(tso) == ThreadBlockedOnMVarRead);
         tso->value = value;
-        tso->link = NULL;
-        *end = tso;
-        end = &tso->link;
         endWaitLocked(tso, WAIT_HANDED);
-        if (!reads) return woken;
+        wakeThread(cap, tso);
+        if (!reads) return;
     }
     mvar->value = value;
-    return woken;
-}
-
-static inline void wakeAll(Capability *cap, StgTSO *list)
-{
-    while (list != NULL) {
-        StgTSO *tso = list;
-        list = tso->link;
-        wakeThread(cap, tso);
-    }
 }
 
 void rts_putMVar(Stack *stack, HaskellObj v, HaskellObj value)
 {
+    pollOperation(stack, &v, &value);
     StgMVar *mvar = mvarOf(stack, v);
     for (;;) {
         StgTSO *tso = stack->tso;
         lockMVar(mvar);
         if (CAPSTAN_LIKELY(mvar->value == NULL)) {
-            StgTSO *woken = fillMVar(mvar, value);
+            fillMVar(stack->cap, mvar, value);
             unlockMVar(mvar);
-            wakeAll(stack->cap, woken);
             return;
         }
         tso->value = value;
@@ -176,23 +179,19 @@ void rts_putMVar(Stack *stack, HaskellObj v, HaskellObj value)
 bool rts_tryTakeMVar(Stack *stack, HaskellObj v, HaskellObj *value)
 {
     StgMVar *mvar = mvarOf(stack, v);
-    StgTSO *putter = NULL;
     lockMVar(mvar);
     bool full = mvar->value != NULL;
-    if (full) *value = emptyMVar(mvar, &putter);
+    if (full) *value = emptyMVar(stack->cap, mvar);
     unlockMVar(mvar);
-    if (putter != NULL) wakeThread(stack->cap, putter);
     return full;
 }
 
 static bool tryPut(Capability *cap, StgMVar *mvar, HaskellObj value)
 {
-    StgTSO *woken = NULL;
     lockMVar(mvar);
     bool empty = mvar->value == NULL;
-    if (empty) woken = fillMVar(mvar, value);
+    if (empty) fillMVar(cap, mvar, value);
     unlockMVar(mvar);
-    wakeAll(cap, woken);
     return empty;
 }
 

@@ -8,9 +8,9 @@
 
 #include <string.h>
 
-uint8_t (*runBody)(Stack *stack, StgTSO *tso);
+void (*runBody)(Stack *stack, StgTSO *tso);
 bool (*collectAtHome)(Task *task);
-void (*reportDeath)(Capability *cap, StgTSO *tso, HaskellObj exception);
+void (*endUnborn)(Capability *cap, StgTSO *tso, HaskellObj exception);
 void (*noteIdle)(void);
 _Atomic uint64_t threadsMoved;
 
@@ -111,8 +111,8 @@ static bool giveStack(Capability *cap, StgTSO *tso)
 {
     Stack *stack = takeStack(&cap->stacks);
     if (stack == NULL) {
-        reportDeath(cap, tso, &capstan_HeapOverflow_closure);
-        retireThread(cap, tso, ThreadDied);
+        endUnborn(cap, tso, &capstan_HeapOverflow_closure);
+        retireThread(cap, tso);
         return false;
     }
     stack->tso = tso;
@@ -130,8 +130,6 @@ static inline void switchTo(Capability *cap, Stack *from, StgTSO *next, bool ove
     next->cap = cap;
     Stack *stack = next->stack;
     setRunningStack(cap, stack);
-    if (CAPSTAN_UNLIKELY(atomic_load_explicit(&next->pending, memory_order_relaxed) != 0))
-        __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
     switchStack(from, stack, over);
 }
 
@@ -226,10 +224,10 @@ static void startOnStack(void *arg)
     finishSwitch(stack->cap);
     do {
         StgTSO *tso = stack->tso;
-        uint8_t ended = runBody(stack, tso);
+        runBody(stack, tso);
         if (CAPSTAN_UNLIKELY(stack->cap->dead != RTS_OK)) leaveEnded(stack);
         atomic_store_explicit(&tso->onCpu, 0, memory_order_relaxed);
-        retireThread(stack->cap, tso, ended);
+        retireThread(stack->cap, tso);
     } while (adoptNext(stack->cap, stack));
     leaveForGood(stack->cap, stack);
 }
@@ -250,7 +248,9 @@ static RunResult serveAtHome(Task *task)
         }
         if (asked & ATTENTION_INBOX) drainInbox(cap);
         if (asked & ATTENTION_SHARE) shareWork(cap);
-        clearAttention(cap, ATTENTION_SLICE | ATTENTION_SHARE | ATTENTION_HOST);
+        /* Acquire: whose wait is over is looked at next. */
+        atomic_fetch_and_explicit(&cap->attention, ~(uint32_t)(ATTENTION_SLICE | ATTENTION_SHARE | ATTENTION_HOST),
+                                  memory_order_acq_rel);
     }
     return RUN_OUT;
 }
@@ -274,6 +274,13 @@ static void forgetLeft(Task *task)
     task->left = NULL;
 }
 
+/* It waits, and nothing is there to interrupt it. */
+static bool goesOnWaiting(StgTSO *host)
+{
+    return isWaiting(host) && (atomic_load_explicit(&host->pending, memory_order_relaxed) == 0 ||
+                               host->stack->mask == MASKED_UNINTERRUPTIBLE);
+}
+
 RunResult runThreads(Task *task, StgTSO *host)
 {
     nameHome(&task->home);
@@ -281,7 +288,7 @@ RunResult runThreads(Task *task, StgTSO *host)
         RunResult asked = serveAtHome(task);
         if (asked != RUN_OUT) return asked;
         Capability *cap = task->cap;
-        if (host != NULL && (isHostsTurn(cap) || (cap->hostTurns == 0 && !isWaiting(host)))) return RUN_OWN_TURN;
+        if (host != NULL && (isHostsTurn(cap) || (cap->hostTurns == 0 && !goesOnWaiting(host)))) return RUN_OWN_TURN;
         StgTSO *next = host != NULL ? popHostable(cap) : popRunQueue(cap);
         if (next == NULL) return RUN_OUT;
         if (next->stack == NULL && !giveStack(cap, next)) continue;

@@ -75,10 +75,10 @@ void dropThreads(void);
 bool tickQueues(void);
 void initRun(uint64_t tick_ns, uint64_t slice_ns);
 
-/* What an unbound thread runs: body.c.  Returns when it is over; how: a RtsThreadStatus. */
-extern uint8_t (*runBody)(Stack *stack, StgTSO *tso);
-/* An exception ended a thread: tell the host. */
-extern void (*reportDeath)(Capability *cap, StgTSO *tso, HaskellObj exception);
+/* What an unbound thread runs: body.c.  Returns when it is over. */
+extern void (*runBody)(Stack *stack, StgTSO *tso);
+/* An exception ends a thread that has not begun. */
+extern void (*endUnborn)(Capability *cap, StgTSO *tso, HaskellObj exception);
 /* Collect: schedule.c.  Context: the task holds a capability, no thread runs on it.  false: somebody else is stopping the world. */
 extern bool (*collectAtHome)(Task *task);
 /* The world came to rest: nothing runs here any more. */

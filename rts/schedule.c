@@ -198,8 +198,10 @@ static void serviceQueue(Stack *stack, uint32_t asked)
     Capability *cap = stack->cap;
     if (asked & ATTENTION_INBOX) drainInbox(cap);
     if (asked & ATTENTION_SHARE) shareWork(cap);
-    clearAttention(cap, ATTENTION_SLICE | ATTENTION_HOST);
-    if ((asked & (ATTENTION_SLICE | ATTENTION_HOST) || cap->hostReady) && isBegun(stack)) yieldThread(stack);
+    atomic_fetch_and_explicit(&cap->attention, ~(uint32_t)(ATTENTION_SLICE | ATTENTION_HOST), memory_order_acq_rel);
+    /* The bound thread that this OS thread hosts for was woken from elsewhere. */
+    if (asked & ATTENTION_HOST && !isBound(stack->tso) && !holderOf(cap)->worker) cap->hostReady = true;
+    if ((asked & ATTENTION_SLICE || cap->hostReady) && isBegun(stack)) yieldThread(stack);
 }
 
 static bool serviceAll(Stack *stack)
@@ -338,7 +340,6 @@ static void comeBackFromCall(Stack *stack, Task *task)
     stack->tso->cap = cap;
     setWhy(stack->tso, ThreadRunning);
     setRunningStack(cap, stack);
-    if (atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
 }
 
 static void *callFromUnbound(Stack *stack, void *(*fn)(void *arg), void *arg)

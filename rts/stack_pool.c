@@ -190,11 +190,11 @@ static size_t pickNew(Picked *picked, size_t want)
     while (n < want) {
         Region *r = findRoom();
         if (r == NULL || (r->made == r->committed && !commitMore(r))) break;
-        size_t try = smaller(smaller(want - n, r->committed - r->made), mappableGuards());
-        size_t got = osInstallGuards(slotBase(r, r->made), guardBytes(), r->slotBytes, try);
+        size_t most = smaller(smaller(want - n, r->committed - r->made), mappableGuards());
+        size_t got = osInstallGuards(slotBase(r, r->made), guardBytes(), r->slotBytes, most);
         for (size_t i = 0; i < got; i++) picked[n++] = (Picked){ r, r->made++ };
         pool.made += got;
-        if (got < try || try == 0) break;
+        if (got < most || most == 0) break;
     }
     return n;
 }

@@ -5,22 +5,24 @@
  *     low                                                                       high
  *     | guard | ................ frames grow down ....... | record, Stack | colour |
  *             lo                                          hi
- *                                                     |<------- top page ------->|
+ *                                                     |<-------- top page -------->|
  *
  * The record and the frames below it share the slot's top page, and at least FRAME_ROOM of that page is left for frames: a thread that
- * is parked a few calls deep costs one page.  The colour, never touched, differs from slot to slot by cache lines, so that records and tops of
- * many threads spread over the cache's sets; a slot is an odd number of pages long, so that their pages spread over the TLB's.  (Starting some
- * threads a few pages lower would do the same for the TLB, but takes the pages from the frames.)
+ * is parked a few calls deep costs one page.  The colour, never touched, differs from slot to slot by cache lines, so that records and
+ * tops of many threads spread over the cache's sets; a slot is an odd number of pages long, so that their pages spread over the TLB's.
+ * (Starting some threads a few pages lower would do the same for the TLB, but takes the pages from the frames.)
  *
- * No slot lacks a guard: where it cannot be guarded, it is not handed out.  The guard is as long as the largest frame that C may have without the compiler's
- * stack probes and still not step over it.  Where a guard costs mappings, the pool leaves the host an eighth of what the process may have.  Huge pages are off.
+ * No slot lacks a guard: where it cannot be guarded, it is not handed out.  A C frame smaller than the guard cannot step over it.  Where
+ * guards cost mappings, the pool leaves the host an eighth of what the process may have.  Huge pages are off.
  *
- * Slots are recycled last in, first out through a cache of the capability, without a lock or a call; caches are filled from, and spill to,
- * the shared pool in batches, under its lock.  A slot that comes back keeps its pages; in the shared pool no more than WARM_STACKS do for long, and
- * the system gets back the rest.  Addresses are never given up: who asks a stack to poll may be late, and then hits an idle record.
+ * Slots are recycled last in, first out through a cache of the capability, without a lock or a call; caches are filled from, and spill
+ * to, the shared pool in batches, under its lock.  A slot that comes back keeps its pages; in the shared pool WARM_STACKS and a few
+ * more do, and the system gets back the rest.  Addresses are never given up: who asks a stack to poll may be late, and then hits an
+ * idle record, or a page of zeroes.
  *
- * Ownership: a StackCache belongs to who holds its capability; the pool to the stacks lock (RANK_STACKS).  The pool outlives the runtime: slots of
- * safe calls that are still in C when it ends come back later, through a cache of the caller's own: putStack, then flushStackCache. */
+ * Ownership: a StackCache belongs to who holds its capability; the pool to the stacks lock (RANK_STACKS).  The pool outlives the runtime:
+ * slots of safe calls that are still in C when it ends come back later, through a cache of the caller's own: putStack, then
+ * flushStackCache. */
 #ifndef STACK_POOL_H
 #define STACK_POOL_H
 
@@ -61,12 +63,13 @@ typedef struct StackCache_ {
     struct StackCache_ *next;  /* [lock: stacks] all caches that the pool knows */
 } StackCache;
 
-/* Set the size of slots made from now on: at least this, between the two bounds.  Slots in use keep theirs, and idle ones of another size give up their pages and wait until
- * it is asked for again.  Context: startup, nobody holds a capability, all caches are flushed. */
+/* Set the size of slots made from now on: at least this, within the bounds above.  Slots in use keep theirs; idle ones of another size give
+ * up their pages and wait until it is asked for again.  Context: startup, nobody holds a capability, all caches are flushed. */
 void initStackPool(size_t slotBytes);
 
-/* In a forked child: the lock is nobody's.  Memory is kept, unless another thread was changing the pool just then: its idle slots are lost in that case.  The
- * slots of the parent's other threads stay in use, for nobody knows which those are.  Caches in the child stay good. */
+/* In a forked child, before anything else of the pool: the lock is nobody's.  Slots stay as they are, but the shared pool's idle ones are lost
+ * if another thread was changing it just then.  Those of the parent's other threads stay in use: nobody knows which they are.  Caches stay
+ * good, or may be forgotten without a flush. */
 void forgetStackPool(void);
 
 Stack *takeStackSlow(StackCache *cache);
@@ -92,9 +95,9 @@ static inline Stack *cleanStack(Stack *stack)
     return stack;
 }
 
-/* A stack with lo (lowest usable address, just above the guard), hi (where frames begin: a multiple of 64, coloured) and limit (lo plus STACK_HEADROOM of
- * stack.h) set, everything else zero but contents of old frames below hi, and of pendingArgs.  NULL: no memory, no mappings, or no way to guard it; a
- * later call may have more luck. */
+/* A stack with lo (lowest usable address, just above the guard), hi (where frames begin: a multiple of 64, coloured) and limit (lo plus
+ * STACK_HEADROOM of stack.h) set, everything else zero but contents of old frames below hi, and of pendingArgs.  NULL: no memory, no
+ * addresses, no mappings, or no way to guard it; a later call may have more luck. */
 static inline Stack *takeStack(StackCache *cache)
 {
     Stack *stack = cache->free;
@@ -123,7 +126,8 @@ void flushStackCache(StackCache *cache);
 /* Give back what idle slots of the shared pool hold in memory.  Any thread. */
 void trimStackPool(void);
 
-/* Slots handed out and not put back in a pool or cache; slots that exist; for people and tests.  Of caches in use the first is as exact as a look from outside can be. */
+/* Slots handed out and not put back in a pool or cache; slots that exist; for people and tests.  The first is exact while nobody takes
+ * or puts. */
 size_t stacksInUse(void);
 size_t stacksMade(void);
 /* Whether guards are installed in place (MADV_GUARD_INSTALL) or cost a mapping each (mprotect). */

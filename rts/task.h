@@ -35,6 +35,7 @@ struct InCall_ {
     uint64_t epoch;          /* [owner] of the runtime, when it was suspended */
     HaskellObj exception;    /* [owner] of the last evaluation; a root */
     StgTSO tso;              /* the bound thread */
+    InCall *nextNamed, *prevNamed; /* [lock: threads] those whose thread has a ThreadId */
     Stack stack;             /* the adopted stack that it runs on */
 };
 
@@ -77,6 +78,7 @@ struct Task_ {
     Stack home;              /* [owner] where its own frames sleep while it runs an unbound thread; sp only */
 
     _Atomic uint32_t bell;   /* futex word of who waits for its own thread to be runnable, or for work: rung by adding 1 */
+    _Atomic uint32_t sent;   /* [lock: workers to clear] futex word of an idle worker: 1: it has the flight, or is to end */
     _Atomic uint32_t sleeping; /* [owner] somebody has to wake it after ringing */
     _Atomic(Capability *) hosting; /* [owner] where its thread is blocked and it runs others */
 

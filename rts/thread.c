@@ -21,6 +21,7 @@ static struct {
     _Atomic(Chunk *) chunks;     /* all there ever were */
     Lock lock;
     StgTSO *free;                /* [lock: threads] */
+    InCall *named;               /* [lock: threads] in-calls whose threads have a ThreadId, through nextNamed */
     _Atomic uint64_t numbers;    /* given out in batches to the capabilities */
 } threads = { .lock = LOCK_INIT(RANK_THREADS) };
 
@@ -103,6 +104,7 @@ StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mas
     tso->closure = closure;
     tso->value = tso->blockedOn = CAPSTAN_UNIT;
     tso->handle = NULL;
+    atomic_store_explicit(&tso->known, 0, memory_order_relaxed);
     tso->body = body;
     tso->mask = mask;
     tso->flags = 0;
@@ -113,22 +115,14 @@ StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mas
     atomic_store_explicit(&tso->hasWaiters, 0, memory_order_relaxed);
     atomic_store_explicit(&tso->pending, 0, memory_order_relaxed);
     setWhy(tso, THREAD_NEW);
-    cap->threadsMade++;
+    /* Atomic: countThreadsMade reads it from outside. */
+    __atomic_store_n(&cap->threadsMade, cap->threadsMade + 1, __ATOMIC_RELAXED);
     return tso;
 }
 
-void cutHandle(StgTSO *tso, uint8_t ended)
+void retireThread(Capability *cap, StgTSO *tso)
 {
-    if (tso->handle == NULL) return;
-    StgThreadId *handle = (StgThreadId *)tso->handle;
-    handle->ended = ended;
-    __atomic_store_n(&handle->tso, NULL, __ATOMIC_RELEASE);
-    tso->handle = NULL;
-}
-
-void retireThread(Capability *cap, StgTSO *tso, uint8_t ended)
-{
-    cutHandle(tso, ended);
+    ASSERT(tso->handle == NULL && tso->throwers == NULL);
     setWhy(tso, THREAD_FREE);
     tso->closure = tso->value = tso->blockedOn = CAPSTAN_UNIT;
     tso->link = cap->freeThreads;
@@ -155,17 +149,36 @@ void eachThread(void (*f)(StgTSO *tso, void *ctx), void *ctx)
 uint64_t countThreadsMade(void)
 {
     uint64_t n = 0;
-    for (unsigned i = 0; i < MAX_CAPABILITIES; i++) n += capabilities[i].threadsMade;
+    for (unsigned i = 0; i < MAX_CAPABILITIES; i++) n += __atomic_load_n(&capabilities[i].threadsMade, __ATOMIC_RELAXED);
     return n;
+}
+
+/* The heap goes, and ThreadIds with it. */
+static void forgetHandle(StgTSO *tso)
+{
+    tso->handle = NULL;
+    atomic_store_explicit(&tso->known, 0, memory_order_relaxed);
+}
+
+static void forgetAllNamed(void)
+{
+    for (InCall *i = threads.named, *next; i != NULL; i = next) {
+        next = i->nextNamed;
+        i->nextNamed = i->prevNamed = NULL;
+        forgetHandle(&i->tso);
+    }
+    threads.named = NULL;
 }
 
 void freeThreads(bool (*keep)(StgTSO *tso), void (*drop)(StgTSO *tso))
 {
     acquireLock(&threads.lock);
+    forgetAllNamed();
     threads.free = NULL;
     for (Chunk *c = threads.chunks; c != NULL; c = c->next) {
         for (size_t i = 0; i < CHUNK_RECORDS; i++) {
             StgTSO *tso = &c->records[i];
+            forgetHandle(tso);
             if (whyOf(tso) != THREAD_FREE && keep(tso)) continue;
             if (whyOf(tso) != THREAD_FREE) drop(tso);
             setWhy(tso, THREAD_FREE);
@@ -183,18 +196,90 @@ void freeThreads(bool (*keep)(StgTSO *tso), void (*drop)(StgTSO *tso))
 
 /* ---- ThreadIds ---- */
 
-HaskellObj threadHandle(Capability *cap, StgTSO *tso)
+/* Context: nobody else gives it one: its lock, or not yet known. */
+static HaskellObj makeHandle(Capability *cap, StgTSO *tso)
 {
     if (tso->handle != NULL) return tso->handle;
     StgThreadId *handle = (StgThreadId *)allocate(&cap->nursery, sizeof *handle / sizeof(StgWord));
     if (handle == NULL) return CAPSTAN_POISON;
-    if (isBound(tso) && tso->id == 0) tso->id = newThreadNumber();
     handle->info = &capstan_TSO_info;
     handle->tso = tso;
     handle->id = tso->id;
     handle->ended = ThreadRunning;
+    /* Release: pairs with the acquire in threadHandle, if another thread made it. */
+    __atomic_store_n(&tso->handle, (HaskellObj)handle, __ATOMIC_RELEASE);
+    return (HaskellObj)handle;
+}
+
+static void rememberNamed(InCall *incall)
+{
+    acquireLock(&threads.lock);
+    incall->prevNamed = NULL;
+    incall->nextNamed = threads.named;
+    if (threads.named != NULL) threads.named->prevNamed = incall;
+    threads.named = incall;
+    releaseLock(&threads.lock);
+}
+
+/* The first ThreadId. */
+static HaskellObj nameThread(Capability *cap, StgTSO *tso)
+{
+    if (isBound(tso) && tso->id == 0) tso->id = newThreadNumber();
+    HaskellObj handle = makeHandle(cap, tso);
+    if (handle == CAPSTAN_POISON) return handle;
     tso->flags |= TSO_KEPT;
-    return tso->handle = (HaskellObj)handle;
+    /* Release: pairs with the acquire in handleOfOther. */
+    atomic_store_explicit(&tso->known, 1, memory_order_release);
+    if (isBound(tso)) rememberNamed(tso->incall);
+    return handle;
+}
+
+HaskellObj threadHandle(Capability *cap, StgTSO *tso)
+{
+    HaskellObj handle = __atomic_load_n(&tso->handle, __ATOMIC_ACQUIRE);
+    if (handle != NULL) return handle;
+    if (atomic_load_explicit(&tso->known, memory_order_relaxed) == 0) return nameThread(cap, tso);
+    lockTSO(tso);
+    handle = makeHandle(cap, tso); /* a collection dropped the one that it had, or it never had one */
+    unlockTSO(tso);
+    return handle;
+}
+
+HaskellObj handleOfOther(Capability *cap, StgTSO *tso)
+{
+    HaskellObj handle = NULL;
+    lockTSO(tso);
+    if (atomic_load_explicit(&tso->known, memory_order_acquire) != 0) handle = makeHandle(cap, tso);
+    unlockTSO(tso);
+    return handle;
+}
+
+void closeThread(StgTSO *tso, uint8_t ended)
+{
+    StgThreadId *handle = (StgThreadId *)tso->handle;
+    atomic_store_explicit(&tso->known, 0, memory_order_relaxed);
+    if (handle == NULL) return;
+    handle->ended = ended;
+    __atomic_store_n(&handle->tso, NULL, __ATOMIC_RELEASE);
+    tso->handle = NULL;
+}
+
+void forgetNamed(StgTSO *tso)
+{
+    InCall *incall = tso->incall;
+    acquireLock(&threads.lock);
+    if (incall->nextNamed != NULL) incall->nextNamed->prevNamed = incall->prevNamed;
+    if (incall->prevNamed != NULL) incall->prevNamed->nextNamed = incall->nextNamed;
+    else if (threads.named == incall) threads.named = incall->nextNamed;
+    incall->nextNamed = incall->prevNamed = NULL;
+    releaseLock(&threads.lock);
+}
+
+void eachNamedBound(void (*f)(StgTSO *tso, void *ctx), void *ctx)
+{
+    acquireLock(&threads.lock);
+    for (InCall *i = threads.named; i != NULL; i = i->nextNamed) f(&i->tso, ctx);
+    releaseLock(&threads.lock);
 }
 
 StgTSO *threadOf(HaskellObj v)

@@ -74,6 +74,7 @@ struct StgTSO_ {
     uint64_t id;                /* [owner] */
     int64_t allocLeft;          /* [owner] bytes; the counter of rts_setAllocationCounter */
     bool limited;               /* [owner] allocLeft is a limit */
+    _Atomic uint8_t known;      /* [lock: own to clear] it may be given a ThreadId by others: unbound ones once they run, bound ones once they have one */
     char label[31];
     Timer timer;                /* delays, deadlines */
 };
@@ -145,14 +146,20 @@ static inline void unlinkWaiter(StgMVar *mvar, StgTSO *tso)
 
 /* A record for an unbound thread, on cap, which the caller holds; NULL: no memory. */
 StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mask);
-/* It has ended: cut its ThreadId off (ended: how), and let the record be used again (unbound ones). Context: the caller holds cap. */
-void retireThread(Capability *cap, StgTSO *tso, uint8_t ended);
+/* It has ended (endThread): let the record be used again.  Context: the caller holds cap. */
+void retireThread(Capability *cap, StgTSO *tso);
 /* The record of a thread that outlived its runtime, by who holds no capability. */
 void recycleThread(StgTSO *tso);
-/* A bound thread begins and ends with its in-call; most never come here. */
-void cutHandle(StgTSO *tso, uint8_t ended);
-/* Its ThreadId; CAPSTAN_POISON: no memory. */
+/* The thread ends: its ThreadId, if there is one, says how, and nobody gives it another.  Context: its lock. */
+void closeThread(StgTSO *tso, uint8_t ended);
+/* Its ThreadId; CAPSTAN_POISON: no memory.  Context: the caller holds cap, and the thread is its own, or was not scheduled yet. */
 HaskellObj threadHandle(Capability *cap, StgTSO *tso);
+/* The same of any thread; NULL: it has ended, or is the bound thread of an in-call that has none. */
+HaskellObj handleOfOther(Capability *cap, StgTSO *tso);
+/* Visit the bound threads that have a ThreadId, under a lock. */
+void eachNamedBound(void (*f)(StgTSO *tso, void *ctx), void *ctx);
+/* A bound thread with a ThreadId has ended. */
+void forgetNamed(StgTSO *tso);
 /* The record behind a ThreadId; NULL: it has ended, or v is none. */
 StgTSO *threadOf(HaskellObj v);
 

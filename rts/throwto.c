@@ -46,32 +46,41 @@ static HaskellObj takeOwnKind(StgTSO *tso)
     return NULL;
 }
 
-/* The oldest of those that wait in throwTo.  Its exception; the thrower goes on. */
+/* The oldest of those that wait in throwTo, and were not interrupted meanwhile, taken out.  NULL: none. */
+static StgTSO *takeThrower(StgTSO *tso, HaskellObj *thrown)
+{
+    while (tso->throwers != NULL) {
+        StgTSO **link = &tso->throwers;
+        while ((*link)->back != NULL) link = &(*link)->back;
+        StgTSO *thrower = *link;
+        *link = NULL;
+        uint64_t word = atomic_load_explicit(&thrower->wait, memory_order_acquire);
+        HaskellObj exception = thrower->value;
+        if (word % WAIT_STATES != WAIT_WAITING || !endWait(thrower, word, WAIT_HANDED)) continue;
+        *thrown = exception; /* a bound thrower goes on by itself now */
+        return thrower;
+    }
+    return NULL;
+}
+
+/* Its exception; the thrower goes on. */
 static HaskellObj takeThrown(Capability *cap, StgTSO *tso)
 {
-    lockTSO(tso);
-    StgTSO **link = &tso->throwers;
-    while (*link != NULL && (*link)->back != NULL) link = &(*link)->back;
-    StgTSO *thrower = *link;
     HaskellObj exception = NULL;
-    bool over = false;
-    if (thrower != NULL) {
-        *link = NULL;
-        exception = thrower->value;
-        /* It cannot go away before it has had the lock, or this: see withdraw. */
-        uint64_t word = atomic_load_explicit(&thrower->wait, memory_order_acquire);
-        over = word % WAIT_STATES == WAIT_WAITING && endWait(thrower, word, WAIT_HANDED);
-    }
+    lockTSO(tso);
+    StgTSO *thrower = takeThrower(tso, &exception);
+    if (thrower != NULL) wakeThread(cap, thrower);
     if (tso->throwers == NULL) atomic_fetch_and_explicit(&tso->pending, ~(uint32_t)PENDING_THROW, memory_order_relaxed);
     unlockTSO(tso);
-    if (over) wakeThread(cap, thrower);
     return exception;
 }
 
 void deliverPending(Stack *stack, bool interrupted)
 {
     StgTSO *tso = stack->tso;
-    if (stack->mask == MASKED_UNINTERRUPTIBLE || (stack->mask != UNMASKED && !interrupted)) return;
+    /* Who waits for ever cannot be left to wait. */
+    bool lost = interrupted && atomic_load_explicit(&tso->pending, memory_order_relaxed) & (PENDING_DEADLOCK | PENDING_LOOP);
+    if (!lost && (stack->mask == MASKED_UNINTERRUPTIBLE || (stack->mask != UNMASKED && !interrupted))) return;
     HaskellObj exception = takeOwnKind(tso);
     if (exception == NULL && atomic_load_explicit(&tso->pending, memory_order_relaxed) & PENDING_THROW)
         exception = takeThrown(stack->cap, tso);
@@ -171,7 +180,7 @@ void rts_killThread(Stack *stack, HaskellObj threadId) { rts_throwTo(stack, thre
 void endThread(Capability *cap, StgTSO *tso, uint8_t how)
 {
     lockTSO(tso);
-    cutHandle(tso, how);
+    closeThread(tso, how);
     StgTSO *throwers = tso->throwers;
     tso->throwers = NULL;
     atomic_store_explicit(&tso->pending, 0, memory_order_relaxed);
@@ -181,6 +190,7 @@ void endThread(Capability *cap, StgTSO *tso, uint8_t how)
         if (word % WAIT_STATES == WAIT_WAITING && endWait(t, word, WAIT_HANDED)) wakeThread(cap, t);
     }
     unlockTSO(tso);
+    if (isBound(tso) && tso->flags & TSO_KEPT) forgetNamed(tso);
     tso->flags = 0;
 }
 

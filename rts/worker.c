@@ -13,7 +13,9 @@ static struct {
     Lock lock;
     Task *idle;                       /* [lock: workers] through qnext, last in first out */
     unsigned idleCount;               /* [lock: workers] */
-    _Atomic unsigned count, inCalls;  /* [lock: workers to raise count] */
+    _Atomic unsigned count;           /* [lock: workers to write] of those that can be sent */
+    _Atomic unsigned threads;         /* OS threads, those included that are about to end */
+    _Atomic unsigned inCalls;
     _Atomic uint32_t flight;          /* [atomic] 1: one is on its way */
     bool closing;                     /* [lock: workers] */
     unsigned most, spare;             /* [const] */
@@ -74,7 +76,7 @@ static void endFlight(void) { atomic_store_explicit(&workers.flight, 0, memory_o
 
 /* ---- Going to sleep, and waking ---- */
 
-/* Out of the list of idle ones.  false: somebody has taken it out, and given it the flight. */
+/* Out of the list of idle ones.  false: it has been sent. */
 static bool delist(Task *task)
 {
     bool found = false;
@@ -90,75 +92,117 @@ static bool delist(Task *task)
     return found;
 }
 
-/* Sleep until woken with the flight.  true: on its way; false: end. */
-static bool rest(Task *task, bool flying)
+/* Context: the lock.  Enlist as idle; false: there are enough, it ends, and does not count any more. */
+static bool enlistIdle(Task *task)
 {
-    uint32_t bell = atomic_load_explicit(&task->bell, memory_order_acquire);
-    acquireLock(&workers.lock);
-    bool ends = workers.closing || workers.idleCount >= workers.spare;
-    if (!ends) {
+    bool stays = !workers.closing && workers.idleCount < workers.spare;
+    if (stays) {
         task->qnext = workers.idle;
         workers.idle = task;
         workers.idleCount++;
+        task->sent = 0;
+    } else {
+        workers.count--;
     }
-    releaseLock(&workers.lock);
+    return stays;
+}
+
+/* Sleep until sent on the way.  false: end. */
+static bool rest(Task *task, bool flying)
+{
+    acquireLock(&workers.lock);
+    bool stays = enlistIdle(task);
     if (flying) endFlight();
-    /* Releases during the flight woke nobody; those before this barrier are seen now. */
-    heavyBarrier();
+    releaseLock(&workers.lock);
+    /* Releases during the flight woke nobody.  Pairs with the fence in wakeOneWorker. */
+    atomic_thread_fence(memory_order_seq_cst);
     if (isWorkLeft() && takeFlight()) {
-        if (ends || delist(task)) return !workers.closing;
-        endFlight(); /* its waker has given it one as well: there is one flight, and that waker's went to this task */
+        if (!stays) {
+            acquireLock(&workers.lock);
+            workers.count++;
+            releaseLock(&workers.lock);
+        } else if (!delist(task)) {
+            ASSERT(workers.closing); /* who sends has the flight */
+        }
+        if (!workers.closing) return true;
+        endFlight();
+        stays = true;
+    } else if (stays) {
+        while (atomic_load_explicit(&task->sent, memory_order_acquire) == 0) osFutexWait(&task->sent, 0, -1);
+        if (!workers.closing) return true;
     }
-    if (ends) return false;
-    while (atomic_load_explicit(&task->bell, memory_order_acquire) == bell) osFutexWait(&task->bell, bell, -1);
-    return !workers.closing;
+    if (stays) {
+        acquireLock(&workers.lock);
+        workers.count--;
+        releaseLock(&workers.lock);
+    }
+    return false;
 }
 
 static void runWorker(void *unused);
 
-/* Context: the flight is the caller's.  Makes a worker that has it. */
-static bool makeWorker(void)
+/* Context: the lock. */
+static Task *popIdle(void)
 {
-    acquireLock(&workers.lock);
-    bool may = !workers.closing && workers.count < workers.most &&
-               workers.count - workers.inCalls < numCapabilities + 1; /* more could hold no capability */
-    if (may) workers.count++;
-    releaseLock(&workers.lock);
-    if (!may) return false;
+    Task *task = workers.idle;
+    if (task == NULL) return NULL;
+    workers.idle = task->qnext;
+    workers.idleCount--;
+    return task;
+}
+
+/* Context: the lock.  Whether another worker could hold a capability. */
+static bool mayMakeWorker(void)
+{
+    return !workers.closing && workers.count < workers.most && workers.count - workers.inCalls < numCapabilities + 1;
+}
+
+static void sendTask(Task *task)
+{
+    atomic_store_explicit(&task->sent, 1, memory_order_release);
+    osFutexWake(&task->sent, 1);
+}
+
+static bool startWorker(void)
+{
     OsThread thread;
-    if (osStartThread(&thread, "capstan-worker", WORKER_STACK, runWorker, NULL)) {
-        osDetachThread(thread); /* stopWorkers counts */
-        return true;
+    workers.threads++;
+    if (!osStartThread(&thread, "capstan-worker", WORKER_STACK, runWorker, NULL)) {
+        workers.threads--;
+        return false;
     }
+    osDetachThread(thread); /* stopWorkers counts */
+    return true;
+}
+
+/* The new worker cannot be: an idle one goes instead, or the flight is over, decided under the lock under which workers enlist. */
+static void withoutNewWorker(void)
+{
     acquireLock(&workers.lock);
     workers.count--;
     bool first = !workers.complained;
     workers.complained = true;
+    Task *task = popIdle();
+    if (task == NULL) endFlight();
     releaseLock(&workers.lock);
+    if (task != NULL) sendTask(task);
     if (first) logLine(RTS_LOG_WARNING, "the system refuses a thread for a worker: threads wait for those that there are");
-    return false;
 }
 
-/* Context: the flight is the caller's. */
-static bool sendWorker(void)
-{
-    acquireLock(&workers.lock);
-    Task *task = workers.idle;
-    if (task != NULL) {
-        workers.idle = task->qnext;
-        workers.idleCount--;
-    }
-    releaseLock(&workers.lock);
-    if (task == NULL) return makeWorker();
-    atomic_fetch_add_explicit(&task->bell, 1, memory_order_release);
-    osFutexWake(&task->bell, 1);
-    return true;
-}
-
+/* An idle one, or a new one, gets the flight; if there can be none, all there are are busy, and look again when they are done. */
 static void wakeOneWorker(void)
 {
+    /* What made the caller come (a capability that is free, a queue, an inbox) before the look at the flight. */
+    atomic_thread_fence(memory_order_seq_cst);
     if (!takeFlight()) return;
-    if (!sendWorker()) endFlight(); /* all there can be are busy: they look again when they are done */
+    acquireLock(&workers.lock);
+    Task *task = popIdle();
+    bool make = task == NULL && mayMakeWorker();
+    if (make) workers.count++;
+    else if (task == NULL) endFlight();
+    releaseLock(&workers.lock);
+    if (task != NULL) sendTask(task);
+    else if (make && !startWorker()) withoutNewWorker();
 }
 
 bool runOnWorker(void (*errand)(void))
@@ -199,43 +243,49 @@ static void work(Task *task, Capability *cap)
     releaseCapability(cap, task);
 }
 
-static void endWorker(void)
+static void endWorker(bool counted)
 {
     freeMyTask();
     acquireLock(&workers.lock);
-    workers.count--;
+    if (counted) workers.count--;
+    workers.threads--;
     releaseLock(&workers.lock);
     atomic_fetch_add_explicit(&workers.leaving, 1, memory_order_release);
     osFutexWake(&workers.leaving, INT32_MAX);
 }
 
+/* Look for work and do it, until there is none for so many.  false: it does not count any more. */
+static bool serve(Task *task)
+{
+    bool flying = true;
+    for (uint64_t epoch = currentEpoch; epoch == currentEpoch;) {
+        Capability *cap = flying ? lookAround(task) : findWork(task);
+        if (cap == NULL) {
+            if (!rest(task, flying)) return false;
+            flying = true;
+            continue;
+        }
+        if (flying) endFlight();
+        /* Others that were released meanwhile woke nobody. */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (isWorkLeft()) wakeOneWorker();
+        work(task, cap);
+        flying = takeFlight();
+        if (flying && epoch != currentEpoch) endFlight();
+    }
+    return true;
+}
+
 static void runWorker(void *unused)
 {
     Task *task = newTask();
-    bool flying = true;
-    if (task != NULL) {
-        task->worker = true;
-        uint64_t epoch = currentEpoch;
-        do {
-            Capability *cap = flying ? lookAround(task) : findWork(task);
-            if (cap != NULL) {
-                if (flying) endFlight();
-                flying = false;
-                /* Others that were released meanwhile woke nobody. */
-                if (isWorkLeft()) wakeOneWorker();
-                work(task, cap);
-                if (epoch != currentEpoch) break;
-                flying = takeFlight();
-            } else if (rest(task, flying)) {
-                flying = true;
-            } else {
-                flying = false;
-                break;
-            }
-        } while (epoch == currentEpoch);
+    if (task == NULL) {
+        withoutNewWorker();
+        endWorker(false);
+        return;
     }
-    if (flying) endFlight();
-    endWorker();
+    task->worker = true;
+    endWorker(serve(task));
 }
 
 /* ---- Start, exit ---- */
@@ -260,15 +310,14 @@ void stopWorkers(void)
     workers.closing = true;
     for (Task *t = workers.idle, *next; t != NULL; t = next) {
         next = t->qnext;
-        atomic_fetch_add_explicit(&t->bell, 1, memory_order_release);
-        osFutexWake(&t->bell, 1);
+        sendTask(t);
     }
     workers.idle = NULL;
     workers.idleCount = 0;
     releaseLock(&workers.lock);
     for (;;) {
         uint32_t seen = workers.leaving;
-        if (workers.count <= workers.inCalls) break;
+        if (workers.threads <= workers.inCalls) break;
         osFutexWait(&workers.leaving, seen, 100 * 1000 * 1000);
     }
 }

@@ -299,7 +299,7 @@ inline rest()                   /* -> flies: on its way; else it has to be sent 
 #ifndef BUG_COUNT_LATE
             alive--
 #endif
-        :: else -> idle!me; rung[me] = 0
+        :: else -> assert(!(idle??[eval(me)])); idle!me; rung[me] = 0
         fi
     };
 #ifdef BUG_FLIGHT_LEAK

@@ -64,7 +64,8 @@ typedef enum {
 CAPSTAN_API RtsThreadStatus rts_threadStatus(HaskellObj threadId) CAPSTAN_NOSAFEPOINT;
 /* A name for people (dump, uncaught exceptions): at most 31 bytes are kept. */
 CAPSTAN_API void rts_labelThread(HaskellObj threadId, const char *label) CAPSTAN_NOSAFEPOINT;
-/* An array of the ThreadIds of all threads that have not ended, in no order.  CAPSTAN_POISON: no memory. */
+/* An array of the ThreadIds of all threads that have not ended, in no order; of the bound threads of in-calls, those that
+ * asked for theirs.  CAPSTAN_POISON: no memory. */
 CAPSTAN_API HaskellObj rts_listThreads(Capability *cap) CAPSTAN_NOSAFEPOINT;
 /* The capability that the thread is on now, and whether it may be moved (false after forkOn). */
 CAPSTAN_API unsigned rts_threadCapability(HaskellObj threadId, bool *movable) CAPSTAN_NOSAFEPOINT;

@@ -28,8 +28,9 @@ bool rtsMallocIsJemalloc(void);
 
 /* ---------------------------------------------------------------- fault injection, for tests
  *
- * Calls of osCommit, rtsMalloc, rtsCalloc and rtsMallocNode are counted together, over all threads. While switched off (as at
- * start) each costs one relaxed load. Switch while no other thread allocates, if the count is to be exact.
+ * Calls of osCommit, osInstallGuard, osOpenPoller, osAddDescriptor, rtsMalloc, rtsCalloc and rtsMallocNode are counted together,
+ * over all threads (osStartThread calls rtsMalloc). While switched off (as at start) each costs one relaxed load. Switch while no
+ * other thread allocates, if the count is to be exact.
  */
 
 /* Makes the n-th following call fail, and only it: 1 is the next one. n < 1 switches the injection off. */

@@ -2,12 +2,14 @@
 # Which peers there are, what each needs, how each is built. Read by bench/driver, which sets:
 #   srcdir   the folder of this file        work   the build folder of the peers, absolute
 #
-# peerMissing NAME   prints what the peer lacks here; nothing if it can be built
-# peerBuild NAME     builds $work/incall-NAME; output only on failure
-# peerLabel NAME     the name in the figures
+# There are two kinds of programs: incall (C threads that call in) and sched (lightweight threads and calls out).
+#
+# peerMissing KIND NAME   prints what the peer lacks here; nothing if it can be built
+# peerBuild KIND NAME     builds $work/KIND-NAME; output only on failure
+# peerLabel NAME          the name in the figures
 
-peers=(mutex lua luajit jni ocaml ghc)
-peer_packages=(ghc ocaml-nox liblua5.4-dev libluajit-5.1-dev pkg-config)
+declare -A peers_of=([incall]="mutex lua luajit jni ocaml ghc" [sched]="ghc go java")
+peer_packages=(ghc golang-go ocaml-nox liblua5.4-dev libluajit-5.1-dev pkg-config)
 peer_cflags=(-O2 -std=gnu11 -D_GNU_SOURCE -pthread "-I$srcdir")
 host_sources=("$srcdir/incall_host.c" "$srcdir/callers.c" "$srcdir/histogram.c")
 
@@ -26,15 +28,26 @@ missingJava() {
   [ -e "$(javaHome)/lib/server/libjvm.so" ] || echo "no lib/server/libjvm.so in $(javaHome)"
 }
 
-peerMissing() {
+# The bin folder of the first JDK with foreign calls and virtual threads (22 and later): of that in PATH, or one beside it.
+threadedJava() {
+  local javac version
+  for javac in "$(command -v javac)" /usr/lib/jvm/*/bin/javac; do
+    [ -x "$javac" ] || continue
+    version=$("$javac" -version 2>&1) && version=${version#javac } && version=${version%%[.-]*}
+    if [[ $version =~ ^[0-9]+$ ]] && [ "$version" -ge 22 ]; then dirname "$javac"; return; fi
+  done
+}
+
+peerMissing() { # peerMissing KIND NAME
   has "${CC:-cc}" || { echo "no C compiler"; return; }
-  case $1 in
+  case $2 in
     mutex) ;;
     lua) missingPackage lua5.4 ;;
     luajit) missingPackage luajit ;;
     jni) missingJava ;;
+    java) [ -n "$(threadedJava)" ] || echo "no javac of version 22 or later in PATH or /usr/lib/jvm" ;;
     ocaml) has ocamlopt || echo "ocamlopt is not in PATH" ;;
-    ghc) has ghc || echo "ghc is not in PATH" ;;
+    *) has "$2" || echo "$2 is not in PATH" ;;
   esac
 }
 
@@ -98,26 +111,56 @@ buildGhc() {
   )
 }
 
-buildAfresh() {
-  case $1 in
-    mutex) compile "$2" -- "$srcdir/peers/mutex.c" ;;
-    lua) buildLua "$2" lua5.4 ;;
-    luajit) buildLua "$2" luajit ;;
-    jni) buildJava "$2" ;;
-    ocaml) buildOcaml "$2" ;;
-    ghc) buildGhc "$2" ;;
+buildThreadsGhc() {
+  local folder=$work/sched/ghc
+  rm -rf "$folder" && mkdir -p "$folder" &&
+    "${CC:-cc}" "${peer_cflags[@]}" -c "$srcdir/next.c" -o "$folder/next.o" &&
+    ghc -v0 -O2 -threaded -rtsopts -outputdir "$folder" "$srcdir/peers/Sched.hs" "$folder/next.o" -o "$1"
+}
+
+# A package of its own, without a module, and with its cache here.
+buildThreadsGo() {
+  local folder=$work/sched/go
+  mkdir -p "$folder" && cp "$srcdir/peers/sched.go" "$srcdir/next.c" "$srcdir/next.h" "$folder" && (
+    cd "$folder" || exit
+      GO111MODULE=off GOFLAGS='' GOCACHE="$work/sched/go-cache" CGO_ENABLED=1 CGO_CFLAGS=-O2 go build -o "$1" .
+  )
+}
+
+buildThreadsJava() {
+  local bin folder=$work/sched/java
+  bin=$(threadedJava)
+  rm -rf "$folder" && mkdir -p "$folder" &&
+    "${CC:-cc}" "${peer_cflags[@]}" -fPIC -shared "$srcdir/next.c" -o "$folder/libnext.so" &&
+    "$bin/javac" -d "$folder" "$srcdir/peers/Sched.java" &&
+    printf '#!/bin/sh\nexec "%s/java" --enable-native-access=ALL-UNNAMED -Dnext="%s" -cp "%s" Sched "$@"\n' \
+      "$bin" "$folder/libnext.so" "$folder" >"$1" && chmod +x "$1"
+}
+
+buildAfresh() { # buildAfresh KIND NAME OUTPUT
+  case $1-$2 in
+    incall-mutex) compile "$3" -- "$srcdir/peers/mutex.c" ;;
+    incall-lua) buildLua "$3" lua5.4 ;;
+    incall-luajit) buildLua "$3" luajit ;;
+    incall-jni) buildJava "$3" ;;
+    incall-ocaml) buildOcaml "$3" ;;
+    incall-ghc) buildGhc "$3" ;;
+    sched-ghc) buildThreadsGhc "$3" ;;
+    sched-go) buildThreadsGo "$3" ;;
+    sched-java) buildThreadsJava "$3" ;;
   esac
 }
 
 sourcesNewer() {
-  [ -n "$(find "$srcdir" -type f \( -name '*.[ch]' -o -name '*.ml' -o -name '*.hs' -o -name '*.java' -o -name peers.sh \) -newer "$1")" ]
+  [ -n "$(find "$srcdir" -type f \( -name '*.[ch]' -o -name '*.ml' -o -name '*.hs' -o -name '*.go' -o -name '*.java' -o \
+    -name peers.sh \) -newer "$1")" ]
 }
 
-peerBuild() {
-  local program=$work/incall-$1 log
+peerBuild() { # peerBuild KIND NAME
+  local program=$work/$1-$2 log
   if [ -x "$program" ] && ! sourcesNewer "$program"; then return 0; fi
   mkdir -p "$work" && rm -f "$program"
-  log=$(buildAfresh "$1" "$program" 2>&1) && [ -x "$program" ] && return 0
+  log=$(buildAfresh "$1" "$2" "$program" 2>&1) && [ -x "$program" ] && return 0
   printf '%s\n' "$log"
   return 1
 }

@@ -26,7 +26,7 @@ function ratio(x, y) {
 
 function reached(x) {
   if (floor[row] == "-" || x == "") return "-"
-  if (meets(x, aim[row])) return "aim"
+  if (aim[row] != "-" && meets(x, aim[row])) return "aim"
   return meets(x, floor[row]) ? "floor" : "BELOW"
 }
 
@@ -42,7 +42,7 @@ function findBestPeer(    s, x) {
 }
 
 function printRow(    s, x, line) {
-  line = sprintf("%-5s %-17s %-6s", id[row], metric[row], unit[row])
+  line = sprintf("%-5s %-19s %-6s", id[row], metric[row], unit[row])
   for (s = 1; s <= subjects; s++) {
     x = middle[row, subject[s]]
     line = line sprintf(" %12s", x == "" ? "-" : show(x))
@@ -54,7 +54,7 @@ function printRow(    s, x, line) {
 }
 
 function printHead(    s, line) {
-  line = sprintf("\n%-5s %-17s %-6s", "", "metric", "unit")
+  line = sprintf("\n%-5s %-19s %-6s", "", "metric", "unit")
   for (s = 1; s <= subjects; s++) line = line sprintf(" %12s", subject[s])
   print line sprintf("   %8s %-12s %6s %6s  %s", "ratio to", "best peer", "floor", "aim", "capstan reaches")
 }

@@ -119,6 +119,10 @@ static inline InCall *newInCall(Task *task)
 /* Put one back that is on no stack.  Spare ones are not scanned: nothing may be left in it. */
 static inline void endInCall(Task *task, InCall *incall)
 {
+    if (__builtin_expect(incall->tso.flags != 0, 0)) forgetBound(&incall->tso);
+    incall->tso.throwers = incall->tso.waiters = NULL;
+    atomic_store_explicit(&incall->tso.hasWaiters, 0, memory_order_relaxed);
+    atomic_store_explicit(&incall->tso.pending, 0, memory_order_relaxed);
     incall->stack.roots = NULL;
     incall->stack.trap = NULL;
     incall->exception = CAPSTAN_POISON;

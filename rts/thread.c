@@ -275,6 +275,13 @@ void forgetNamed(StgTSO *tso)
     releaseLock(&threads.lock);
 }
 
+void forgetBound(StgTSO *tso)
+{
+    forgetNamed(tso);
+    forgetHandle(tso);
+    tso->flags = 0;
+}
+
 void eachNamedBound(void (*f)(StgTSO *tso, void *ctx), void *ctx)
 {
     acquireLock(&threads.lock);

@@ -158,8 +158,10 @@ HaskellObj threadHandle(Capability *cap, StgTSO *tso);
 HaskellObj handleOfOther(Capability *cap, StgTSO *tso);
 /* Visit the bound threads that have a ThreadId, under a lock. */
 void eachNamedBound(void (*f)(StgTSO *tso, void *ctx), void *ctx);
-/* A bound thread with a ThreadId has ended. */
+/* A bound thread with a ThreadId has ended: nobody looks at it any more. */
 void forgetNamed(StgTSO *tso);
+/* The same, and of the ThreadId there is nothing left that one could cut off: its runtime ended first. */
+void forgetBound(StgTSO *tso);
 /* The record behind a ThreadId; NULL: it has ended, or v is none. */
 StgTSO *threadOf(HaskellObj v);
 

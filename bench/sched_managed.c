@@ -7,7 +7,7 @@
 #define BATCH 1000
 
 static _Atomic int64_t running;
-static _Atomic int64_t turn;
+static _Atomic int64_t turn, arrived;
 static _Atomic int64_t parked, released;
 
 static int64_t addTo(_Atomic int64_t *counter, int64_t n)
@@ -125,11 +125,13 @@ CAPSTAN_IO(startThreads, n)
 
 enum { YIELD_ME, YIELD_COUNT, YIELD_DONE, YIELD_VARIABLES };
 
+/* Begins when both are there: else the first could be done before its maker comes to make the second. */
 CAPSTAN_LAMBDA_IO(yieldInTurn, YIELD_VARIABLES)
 {
     HsInt me = rts_intValue(rts_freeVar(self, YIELD_ME)), count = rts_intValue(rts_freeVar(self, YIELD_COUNT)), seen = 0;
     HaskellObj done = rts_freeVar(self, YIELD_DONE);
     CAPSTAN_ROOTS(stack, done);
+    for (addTo(&arrived, 1); addTo(&arrived, 0) < 2; ) rts_yield(stack);
     for (HsInt i = 0; i < count; i++) {
         if (atomic_load_explicit(&turn, memory_order_relaxed) != me) {
             atomic_store_explicit(&turn, me, memory_order_relaxed);
@@ -146,6 +148,7 @@ CAPSTAN_IO(switchByYield, n)
 {
     HsInt count = intArgument(stack, n), seen = 0;
     HaskellObj done = rts_mkMVar(stack->cap);
+    atomic_store_explicit(&arrived, 0, memory_order_relaxed);
     for (HsInt me = 1; me <= 2; me++) {
         HaskellObj variables[YIELD_VARIABLES] = {
             [YIELD_ME] = rts_int(stack, me), [YIELD_COUNT] = rts_int(stack, count / 2), [YIELD_DONE] = done,

@@ -8,6 +8,7 @@
 static struct {
     uint32_t number;     /* [stopped] of this walk */
     StgTSO *gray;        /* [stopped] reached, not yet scanned */
+    size_t scanned;      /* [stopped] */
     StgTSO *revived;     /* [stopped] blocked for ever, through gray */
 } roots;
 
@@ -25,6 +26,7 @@ static void begin(void)
 {
     roots.number++;
     roots.gray = NULL;
+    roots.scanned = 0;
 }
 
 /* Waits for something that only managed code can bring about. */
@@ -64,6 +66,8 @@ static void scanThread(StgTSO *tso, RootVisitor visit)
     reachBelow(tso->incall);
 }
 
+static size_t countScanned(void) { return roots.scanned; }
+
 static bool scanOne(RootVisitor visit)
 {
     StgTSO *tso = roots.gray;
@@ -71,6 +75,7 @@ static bool scanOne(RootVisitor visit)
     roots.gray = tso->gray;
     if (roots.gray != NULL) __builtin_prefetch(roots.gray->stack);
     scanThread(tso, visit);
+    roots.scanned++;
     return true;
 }
 
@@ -170,5 +175,5 @@ static void sweep(StgClosure *(*forwarded)(StgClosure *obj))
 
 void initThreadRoots(void)
 {
-    gcThreads = (ThreadHooks){ .begin = begin, .reach = reach, .next = nextInQueue, .scan = scanOne, .revive = revive, .sweep = sweep };
+    gcThreads = (ThreadHooks){ .begin = begin, .reach = reach, .next = nextInQueue, .scan = scanOne, .count = countScanned, .revive = revive, .sweep = sweep };
 }

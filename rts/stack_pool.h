@@ -108,7 +108,8 @@ static inline Stack *takeStack(StackCache *cache)
     return cleanStack(stack);
 }
 
-/* Put one back: nothing runs on it.  Spills when the cache is full: the newest stay.  Never fails, whichever cache it was taken from. */
+/* Put one back, taken from whichever cache; never fails.  Nothing runs on it, or only the caller, who switches away next without having its
+ * stack pointer saved there: a full cache spills its older half, never the stack that is being put. */
 static inline void putStack(StackCache *cache, Stack *stack)
 {
     unsigned count = atomic_load_explicit(&cache->count, memory_order_relaxed);

@@ -149,8 +149,12 @@ static bool enlist(StgTSO *target, HaskellObj threadId, StgTSO *me)
 void rts_throwTo(Stack *stack, HaskellObj threadId, HaskellObj exception)
 {
     if (rts_isImmediate(threadId) || rts_info(threadId)->kind != CLOSURE_TSO) rts_raise(stack, &capstan_WrongKind_closure);
+    {
+        CAPSTAN_ROOTS(stack, threadId, exception);
+        rts_poll(stack);
+        CAPSTAN_UNROOT(stack);
+    }
     StgTSO *me = stack->tso, *target = threadOf(threadId);
-    rts_poll(stack);
     if (target == me) raiseAsync(stack, exception);
     if (target == NULL) return;
     forbidInsideUnsafe(stack, "rts_throwTo");

@@ -94,6 +94,7 @@ forTimes n action = go n
 switchByYield :: Int -> IO Int
 switchByYield n = do
   turn <- newCounter
+  arrived <- newCounter
   done <- newEmptyMVar
   let go :: Int -> Int -> Int -> IO ()
       go !_ 0 !seen = putMVar done seen
@@ -102,7 +103,10 @@ switchByYield n = do
         if last' /= me
           then writeCounter turn me >> yield >> go me (left - 1) (seen + 1)
           else yield >> go me (left - 1) seen
-  forM_ [1, 2] $ \me -> forkOn 0 (go me (n `div` 2) 0)
+      untilBoth = do
+        here <- readCounter arrived
+        when (here < 2) $ yield >> untilBoth
+  forM_ [1, 2] $ \me -> forkOn 0 (addTo arrived 1 >> untilBoth >> go me (n `div` 2) 0)
   (+) <$> takeMVar done <*> takeMVar done
 
 serveBalls :: MVar Int -> MVar Int -> Int -> IO Int

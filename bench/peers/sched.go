@@ -80,12 +80,15 @@ func startThreads(n int64) int64 {
 
 // ---- Switching
 
-// On one P: turn needs no atomic access.
+// On one P: turn and arrived need no atomic access.
 func switchByYield(n int64) int64 {
-	var turn int64
+	var turn, arrived int64
 	done := make(chan int64)
 	for me := int64(1); me <= 2; me++ {
 		go func(me int64) {
+			for arrived++; arrived < 2; {
+				runtime.Gosched()
+			}
 			seen := int64(0)
 			for i := int64(0); i < n/2; i++ {
 				if turn != me {

@@ -9,9 +9,13 @@
 
 #define POISON_WORD ((StgWord)0xdbdbdbdbdbdbdbd8u)
 
+#define THREAD_BYTES 256
+
 static void setThreshold(unsigned nurseries)
 {
-    size_t live = heap.movable + heap.fixed, young = heap.nurseryBlocks * nurseries;
+    /* A thread costs a collection about as much as so many bytes of live data. */
+    size_t threads = gcThreads.count == NULL ? 0 : gcThreads.count() * THREAD_BYTES / BLOCK_BYTES;
+    size_t live = heap.movable + heap.fixed + threads, young = heap.nurseryBlocks * nurseries;
     heap.threshold = live > young ? live : young;
     heap.allocated = 0;
     if (heap.limitBlocks == 0) return;

@@ -109,6 +109,7 @@ typedef struct {
     StgTSO *(*next)(StgTSO *tso);                          /* behind it in the queue of an MVar */
     bool (*scan)(RootVisitor visit);                       /* visit what one of those reached refers to; false: none is left */
     bool (*revive)(void);                                  /* all that can be was visited: reach threads that are blocked for ever; false: none */
+    size_t (*count)(void);                                 /* how many were scanned */
     void (*sweep)(StgClosure *(*forwarded)(StgClosure *obj)); /* cut records off from ThreadIds that are dead */
 } ThreadHooks;
 extern ThreadHooks gcThreads; /* [const] */

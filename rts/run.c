@@ -96,9 +96,11 @@ static inline void finishSwitch(Capability *cap)
 }
 
 /* Whoever woke it may have been faster than its own OS thread in leaving its stack. */
+static inline bool isOffCpu(StgTSO *tso) { return atomic_load_explicit(&tso->onCpu, memory_order_acquire) == 0; }
+/* Context: home, where nothing is held that others could be waiting for. */
 static inline void awaitOffCpu(StgTSO *tso)
 {
-    for (unsigned tries = 0; CAPSTAN_UNLIKELY(atomic_load_explicit(&tso->onCpu, memory_order_acquire) != 0); tries++) {
+    for (unsigned tries = 0; CAPSTAN_UNLIKELY(!isOffCpu(tso)); tries++) {
         if (tries < 100) archRelax();
         else osYieldThread();
     }
@@ -124,7 +126,6 @@ static bool giveStack(Capability *cap, StgTSO *tso)
 /* Let next, which has a stack, run on cap; from sleeps (over: for ever). */
 static inline void switchTo(Capability *cap, Stack *from, StgTSO *next, bool over)
 {
-    awaitOffCpu(next);
     atomic_store_explicit(&next->onCpu, 1, memory_order_relaxed);
     atomic_store_explicit(&cap->switches, cap->switches + 1, memory_order_relaxed);
     next->cap = cap;
@@ -140,12 +141,14 @@ static inline bool isHostsTurn(Capability *cap)
 }
 static inline bool isUndisturbed(Capability *cap, Stack *stack) { return !isPolled(stack) && !isHostsTurn(cap); }
 
-/* The next thread that can take over directly; NULL: go home. */
+/* The next thread that can take over directly; NULL: go home.  One that is still leaving another OS thread is waited for at home: here, two that leave
+ * could wait for each other. */
 static inline StgTSO *nextThread(Capability *cap)
 {
     for (;;) {
         StgTSO *next = headOf(cap);
-        if (next == NULL || (CAPSTAN_UNLIKELY(next->flags & TSO_NO_HOST) && !holderOf(cap)->worker)) return NULL;
+        if (next == NULL || CAPSTAN_UNLIKELY(!isOffCpu(next))) return NULL;
+        if (CAPSTAN_UNLIKELY(next->flags & TSO_NO_HOST) && !holderOf(cap)->worker) return NULL;
         popRunQueue(cap);
         if (CAPSTAN_LIKELY(next->stack != NULL) || giveStack(cap, next)) return next;
     }
@@ -157,10 +160,6 @@ static void switchAway(Stack *stack)
     Capability *cap = stack->cap;
     StgTSO *next = isUndisturbed(cap, stack) ? nextThread(cap) : NULL;
     cap->leaving = stack->tso;
-    if (next == stack->tso) { /* alone in the queue */
-        cap->leaving = NULL;
-        return;
-    }
     if (next != NULL) switchTo(cap, stack, next, false);
     else switchStack(stack, &holderOf(cap)->home, false);
     arriveOnStack(stack, NULL);
@@ -294,6 +293,7 @@ RunResult runThreads(Task *task, StgTSO *host)
         if (next->stack == NULL && !giveStack(cap, next)) continue;
         task->order = HOME_NOTHING;
         cap->leaving = NULL;
+        awaitOffCpu(next);
         switchTo(cap, &task->home, next, false);
         arriveOnStack(&task->home, NULL);
         if (task->order == HOME_LEFT) {

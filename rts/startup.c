@@ -132,6 +132,8 @@ static bool startNurseries(unsigned n)
 static void startScheduler(const RtsConfig *c)
 {
     uint64_t slice = (uint64_t)c->slice_us * 1000;
+    osMembarrierForceRefused = c->no_membarrier;
+    osMembarrierInit();
     initThreadRoots();
     initStackPool(c->stack_bytes);
     initRun(TICK_NANOS < slice ? TICK_NANOS : slice, slice);

@@ -280,49 +280,37 @@ inline threadBlock()
 
 /* --- exceptions ------------------------------------------------------------------------------------------------- */
 
-/* Under t's lock: the oldest thrower that still waits goes on. -> raised */
+/* Under t's lock: the exception of the oldest thrower, who goes on, unless it was interrupted just now. -> raised */
 inline takeThrown()
 {
     atomic {
         RMW && !tlock[t] ->
-        tlock[t] = 1;
-        do
-        :: nempty(throwers[t]) && !raised ->
+        if
+        :: nempty(throwers[t]) ->
             throwers[t]?w;
             listed[w] = 0;
+            assert(!delivered[w]);
+            delivered[w] = 1;
+            raised = 1;
+            tlock[t] = 1;
             word = wait[w];
-            won = 0;
             if
             :: STATE(word) == WAITING -> endWait(w, word, HANDED)
             :: else
             fi;
             if
-#ifdef BUG_LOSER_THROWN
-            :: true ->
-#else
-            :: won ->
-#endif
-                assert(!delivered[w]);
-                delivered[w] = 1;
-                raised = 1
-#ifndef BUG_LOSER_THROWN
+            :: won -> won = 0; checkRunnable(w); runq[me]!w
             :: !won
-#endif
-            fi
-        :: empty(throwers[t]) || raised -> break
-        od;
+            fi;
+            w = 0;
+            word = 0
+        :: empty(throwers[t]) -> tlock[t] = 1
+        fi;
         if
         :: empty(throwers[t]) -> pending[t] = 0
         :: nempty(throwers[t])
         fi;
-        put(L_TLOCK + t, 0);
-        if
-        :: won -> checkRunnable(w); runq[me]!w
-        :: !won
-        fi;
-        won = 0;
-        w = 0;
-        word = 0
+        put(L_TLOCK + t, 0)
     }
 }
 
@@ -332,16 +320,12 @@ inline endOperation()
     atomic { op[t] = 0; left[t]--; delivered[t] = 0 }
 }
 
-/* In an operation that waits, after INTERRUPTED: it is over, or begins again. */
-inline raiseInterrupted()
+/* Looks at what is pending, as its wait was interrupted. -> raised */
+inline takePending()
 {
     if
     :: mask[t] != UNINTERRUPTIBLE && pending[t] -> takeThrown()
     :: mask[t] == UNINTERRUPTIBLE || !pending[t]
-    fi;
-    if
-    :: raised -> atomic { raised = 0; endOperation() }
-    :: !raised
     fi
 }
 
@@ -376,13 +360,14 @@ inline enlist(u)
     fi
 }
 
+/* -> won: it was in the list; else it was delivered, or the target has ended */
 inline withdraw(u)
 {
     atomic {
         RMW && !tlock[u] ->
         tlock[u] = 1;
         if
-        :: throwers[u]??[eval(t)] -> throwers[u]??eval(t); listed[t] = 0
+        :: throwers[u]??[eval(t)] -> throwers[u]??eval(t); listed[t] = 0; won = 1
         :: else
         fi;
         if
@@ -539,6 +524,7 @@ inline afterHanded()
     endOperation()
 }
 
+/* Its wait was interrupted: it raises, or is over, or begins again. */
 inline afterInterrupted()
 {
 #if DELAYS
@@ -547,11 +533,24 @@ inline afterInterrupted()
     :: op[t] != DELAY
     fi;
 #endif
+#ifndef BUG_WITHDRAW_FIRST
+    takePending();
+#endif
     if
-    :: op[t] == THROW -> who = VICTIM(t); withdraw(who); assert(!delivered[t])
-    :: op[t] != THROW
+    :: op[t] == THROW -> who = VICTIM(t); withdraw(who)
+    :: op[t] != THROW -> won = 1
     fi;
-    raiseInterrupted()
+#ifdef BUG_WITHDRAW_FIRST
+    takePending();
+#endif
+#ifdef BUG_THROWN_AGAIN
+    won = 1;
+#endif
+    if
+    :: raised || !won -> assert(raised || delivered[t] || ended[who]); endOperation()
+    :: !raised && won
+    fi;
+    atomic { raised = 0; won = 0 }
 }
 
 /* A wait is over. */
@@ -560,7 +559,7 @@ inline goOn()
     blocked[t] = 0;
     if
 #ifdef BUG_PENDING_FIRST
-    :: pending[t] && mask[t] != UNINTERRUPTIBLE -> raiseInterrupted()
+    :: pending[t] && mask[t] != UNINTERRUPTIBLE -> afterInterrupted()
     :: STATE(wait[t]) == HANDED && (!pending[t] || mask[t] == UNINTERRUPTIBLE) -> afterHanded()
     :: STATE(wait[t]) == INTERRUPTED && (!pending[t] || mask[t] == UNINTERRUPTIBLE) -> afterInterrupted()
 #else

@@ -1,4 +1,5 @@
 # Medians of the rounds, then a table. Files: targets.tsv, then lines id<TAB>subject<TAB>metric<TAB>value<TAB>unit.
+# Variable lessened: the figures, with a space before and behind each, whose work was less than the targets are about.
 
 function sortNumbers(list, count,    i, j, x) {
   for (i = 2; i <= count; i++) {
@@ -26,6 +27,7 @@ function ratio(x, y) {
 
 function reached(x) {
   if (floor[row] == "-" || x == "") return "-"
+  if (index(lessened, " " id[row] " ")) return "(less)"
   if (aim[row] != "-" && meets(x, aim[row])) return "aim"
   return meets(x, floor[row]) ? "floor" : "BELOW"
 }

@@ -14,6 +14,8 @@ Capability deadNotStarted = DEAD(RTS_NOT_STARTED, Refused), deadClosed = DEAD(RT
            deadHolds = DEAD(RTS_HOLDS_CAPABILITY, Refused), deadFinalizer = DEAD(RTS_IN_FINALIZER, Refused),
            deadNoMemory = DEAD(RTS_NO_MEMORY, Refused), deadInterrupted = DEAD(RTS_CLOSED, Interrupted),
            deadOutOfOrder = DEAD(RTS_OUT_OF_ORDER, Interrupted), deadBusy = DEAD(RTS_BUSY, Refused),
+           deadTimedOut = DEAD(RTS_TIMED_OUT, TimedOut), deadCancelled = DEAD(RTS_CANCELLED, Cancelled),
+           deadBadArgument = DEAD(RTS_BAD_ARGUMENT, Refused),
            finalizerMark = DEAD(RTS_IN_FINALIZER, Refused);
 
 Lock capsLock = LOCK_INIT(RANK_CAPS);
@@ -146,6 +148,7 @@ static void enqueue(Task *task)
     if (task->qprev) task->qprev->qnext = task;
     else waiters.queues[q].head = task;
     waiters.queues[q].tail = task;
+    task->queued = true;
     waiters.parked++;
     for (unsigned i = 0, n = numCapabilities; i < n; i++) setAttention(&capabilities[i], ATTENTION_WAITERS);
 }
@@ -157,6 +160,7 @@ static void dequeue(Task *task)
     else waiters.queues[q].head = task->qnext;
     if (task->qnext) task->qnext->qprev = task->qprev;
     else waiters.queues[q].tail = task->qprev;
+    task->queued = false;
     if (--waiters.parked > 0) return;
     for (unsigned i = 0, n = numCapabilities; i < n; i++)
         clearAttention(&capabilities[i], ATTENTION_WAITERS | ATTENTION_HANDOVER);
@@ -291,6 +295,18 @@ void attendStack(Capability *cap, Stack *stack)
         __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
 }
 
+void endAccount(Capability *cap)
+{
+    chargeAccount(&cap->nursery);
+    cap->nursery.account = NULL;
+}
+
+void changeAccount(Capability *cap, StgTSO *tso)
+{
+    stopCounting(cap);
+    if (tso->flags & TSO_COUNTED) openAccount(&cap->nursery, &tso->allocLeft);
+}
+
 bool askOf(Capability *cap, uint32_t bits)
 {
     /* Always: what was posted before comes before this, for who clears the bit and then looks. */
@@ -330,27 +346,42 @@ static void askForHandOver(Task *task, uint64_t now, uint64_t patience)
     }
 }
 
-/* Leave the queue with a capability that the task took itself. */
+/* Leave the queue, with a capability that the task took itself, or with NULL.  Returns what it has then: if it was given one meanwhile
+ * it keeps that, and puts its own back. */
 static Capability *leaveQueue(Task *task, Capability *cap)
 {
+    _Atomic uint32_t *word = NULL;
     acquireLock(&capsLock);
-    if (atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_GIVEN) {
-        /* Given another one meanwhile: keep that, put ours back. */
-        releaseLock(&capsLock);
-        releaseCapability(cap, task);
-        return task->given;
-    }
-    if (atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_CLOSED) {
-        releaseLock(&capsLock);
-        return cap; /* the runtime ended and started again: one of the new ones */
-    }
-    dequeue(task);
-    bool flying = atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_WOKEN;
-    _Atomic uint32_t *word = flying ? passFlight(task->node) : NULL;
+    uint32_t how = atomic_load_explicit(&task->wakeup, memory_order_relaxed);
+    if (task->queued) {
+        dequeue(task);
+        atomic_store_explicit(&task->wakeup, WAIT_GAVE_UP, memory_order_relaxed);
+        if (how == WAIT_WOKEN) word = passFlight(task->node);
+    } /* else it was given one; or sent home, or cancelled: then what it took is one of the new ones, or its caller's to give back */
     releaseLock(&capsLock);
     rouse(word);
-    return cap;
+    if (how != WAIT_GIVEN) return cap;
+    if (cap != NULL) releaseCapability(cap, task);
+    return task->given;
 }
+
+void cancelWait(Task *task)
+{
+    _Atomic uint32_t *words[2] = { NULL, NULL };
+    acquireLock(&capsLock);
+    task->unwilling = true;
+    if (task->queued) {
+        dequeue(task);
+        bool flying = atomic_load_explicit(&task->wakeup, memory_order_relaxed) == WAIT_WOKEN;
+        words[0] = markWoken(task, WAIT_GAVE_UP);
+        if (flying) words[1] = passFlight(task->node);
+    }
+    releaseLock(&capsLock);
+    rouse(words[0]);
+    rouse(words[1]);
+}
+
+static bool isTimeUp(const Task *task, uint64_t now) { return CAPSTAN_UNLIKELY(task->until != 0) && now >= task->until; }
 
 static void relax(unsigned n)
 {
@@ -399,7 +430,8 @@ static Capability *hoverForCapability(Task *task)
     uint64_t began = osMonotonicNanos(), quantum = waiters.quantum;
     unsigned looks = 0;
     bool shortCalls = false; /* capabilities come free all the time: somebody makes one short call after the other */
-    for (uint64_t now = began, most = quantum; now - began < most && !isSettled(task); now = osMonotonicNanos()) {
+    for (uint64_t now = began, most = quantum; now - began < most && !isSettled(task) && !isTimeUp(task, now);
+         now = osMonotonicNanos()) {
         Capability *cap = findIdleCapability(task, &shortCalls);
         if (cap != NULL) return cap;
         if (shortCalls) askForHandOver(task, now, SHORT_CALL_QUANTA * quantum);
@@ -422,13 +454,17 @@ static void settle(Task *task)
     releaseLock(&capsLock);
 }
 
-/* Sleep until woken, or until it is time to ask for a hand-over.  The front waiter does that each quantum; the others only look after
- * it, so seldom that all together wake about once a quantum, however many they are. */
+/* Sleep until woken, until it is time to ask for a hand-over, or to give up.  The front waiter asks each quantum; the others only look
+ * after it, so seldom that all together wake about once a quantum, however many they are. */
 static uint32_t park(Task *task)
 {
     acquireLock(&capsLock);
     uint64_t timeout = waiters.quantum * (task->qprev == NULL ? 1 : waiters.parked);
     releaseLock(&capsLock);
+    if (CAPSTAN_UNLIKELY(task->until != 0)) {
+        uint64_t now = osMonotonicNanos(), left = task->until > now ? task->until - now : 0;
+        if (left < timeout) timeout = left;
+    }
     osFutexWait(&task->wakeup, WAIT_ASLEEP, (int64_t)(timeout < MIN_PARK_NS ? MIN_PARK_NS : timeout));
     return atomic_load_explicit(&task->wakeup, memory_order_acquire);
 }
@@ -438,14 +474,14 @@ static Capability *waitInQueue(Task *task)
     Capability *cap = NULL;
     task->since = osMonotonicNanos();
     acquireLock(&capsLock);
-    bool closed = waiters.closed;
-    atomic_store_explicit(&task->wakeup, WAIT_ASLEEP, memory_order_relaxed);
-    if (!closed) enqueue(task);
+    bool waits = !waiters.closed && !task->unwilling;
+    atomic_store_explicit(&task->wakeup, task->unwilling ? WAIT_GAVE_UP : WAIT_ASLEEP, memory_order_relaxed);
+    if (waits) enqueue(task);
     releaseLock(&capsLock);
     bool changed = true; /* something that a release may not have seen yet: scan once more before sleeping */
     bool settled = false; /* releases during a flight that ended here woke nobody */
-    for (uint32_t how = WAIT_ASLEEP; !closed; how = park(task)) {
-        if (how == WAIT_CLOSED) break;
+    for (uint32_t how = WAIT_ASLEEP; waits; how = park(task)) {
+        if (how == WAIT_CLOSED || how == WAIT_GAVE_UP) break;
         if (how == WAIT_GIVEN) {
             cap = task->given;
             break;
@@ -465,6 +501,10 @@ static Capability *waitInQueue(Task *task)
         if ((cap = find_capability_for_task(task)) != NULL) {
             cap = leaveQueue(task, cap);
             if (settled) wakeIfFree(task->node); /* there may have been more than one */
+            break;
+        }
+        if (CAPSTAN_UNLIKELY(task->until != 0) && isTimeUp(task, osMonotonicNanos())) {
+            cap = leaveQueue(task, NULL);
             break;
         }
         changed = settled = false;
@@ -493,6 +533,7 @@ void closeCapabilities(void)
     for (unsigned q = 0; q < MAX_QUEUES; q++) {
         for (Task *t = waiters.queues[q].head, *next; t != NULL; t = next) {
             next = t->qnext;
+            t->queued = false;
             rouse(markWoken(t, WAIT_CLOSED));
         }
         waiters.queues[q].head = waiters.queues[q].tail = NULL;

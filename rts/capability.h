@@ -61,7 +61,7 @@ struct Capability_ {
     Nursery nursery;                      /* [holder]; begins with the registers that public headers know */
     _Atomic(StgTSO *) runHead;            /* [holder to write] threads that can run, through link; none of them bound */
     StgTSO *runTail;                      /* [holder] */
-    unsigned runLength;                   /* [holder] */
+    _Atomic unsigned runLength;           /* [holder to write] */
     bool hostReady;                       /* [holder] its holder hosts, and its own thread has been woken: home at the next safepoint */
     _Atomic bool hostNext;                /* [holder to write] it is its own thread's turn at the next switch */
     unsigned hostTurns;                   /* [holder] not 0: so many switches until hostNext */
@@ -71,7 +71,6 @@ struct Capability_ {
     StgTSO *freeThreads;                  /* [holder] spare records */
     unsigned freeThreadCount;
     uint64_t nextNumber, threadsMade;     /* [holder] */
-    Block *chargedBlock;                  /* [holder] for allocation counters */
     uint32_t tickSwitches, stale;         /* [timekeeper] switches at the last tick; ticks since they changed */
     unsigned no;                          /* [const] */
     _Atomic unsigned node;                /* NUMA node; changes with the runtime */
@@ -94,7 +93,7 @@ extern _Atomic bool runtimeIsEnding;
 
 /* Capabilities that are none: what rts_lock returns when it must not return a real one. */
 extern Capability deadNotStarted, deadClosed, deadHolds, deadFinalizer, deadNoMemory, deadInterrupted,
-    deadOutOfOrder, deadBusy;
+    deadOutOfOrder, deadBusy, deadTimedOut, deadCancelled, deadBadArgument;
 /* In Task.cap while the thread runs finalizers without a capability; nobody is ever given it. */
 extern Capability finalizerMark;
 
@@ -112,7 +111,8 @@ static inline bool tryTakeCapability(Capability *cap, Task *task)
 /* last used, if free; preferred; a free one of this node; a free one anywhere; NULL. */
 Capability *find_capability_for_task(Task *task);
 
-/* A capability for this Task, waiting if it must.  NULL: the runtime ended. */
+/* A capability for this Task, waiting if it must.  NULL: the runtime ended; or, with task->wakeup WAIT_GAVE_UP, it is later than
+ * task->until, or cancelWait was called. */
 Capability *waitForCapabilitySlow(Task *task);
 static inline Capability *waitForCapability(Task *task)
 {
@@ -120,6 +120,10 @@ static inline Capability *waitForCapability(Task *task)
     if (CAPSTAN_LIKELY(tryTakeCapability(cap, task))) return cap;
     return waitForCapabilitySlow(task);
 }
+
+/* End the wait of a Task for a capability, or its next one, if it has not begun.  Any thread; the caller knows that the Task
+ * is in such a wait, about to begin it, or just behind it. */
+void cancelWait(Task *task);
 
 /* The first half of a release: cap is free now, unless somebody is to have it, who must not lose it to who barges in.  The result
  * is what is asked of cap; if it is not 0, releaseSlow has the rest to do. */
@@ -186,12 +190,22 @@ static inline bool placeStack(Capability *cap, Stack *stack)
 }
 /* Let the stack poll if something is asked of its capability. */
 void attendStack(Capability *cap, Stack *stack);
+
+/* Allocation counters.  While a thread with TSO_COUNTED runs, its capability's nursery has its account; whoever takes the thread off the capability ends that. */
+void endAccount(Capability *cap);
+/* tso is about to run: what was allocated before is not its. */
+void changeAccount(Capability *cap, StgTSO *tso);
+static inline void stopCounting(Capability *cap)
+{
+    if (CAPSTAN_UNLIKELY(cap->nursery.account != NULL)) endAccount(cap);
+}
 static inline void setRunningStack(Capability *cap, Stack *stack)
 {
     if (placeStack(cap, stack)) attendStack(cap, stack);
     /* An exception's prod may have come before. */
     if (CAPSTAN_UNLIKELY(atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0))
         __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+    if (CAPSTAN_UNLIKELY((cap->nursery.account != NULL) | (stack->tso->flags & TSO_COUNTED))) changeAccount(cap, stack->tso);
 }
 
 /* Set bits that the holder, or who releases next, is to see, and make sure of it.  true: nobody holds cap. */

@@ -4,6 +4,7 @@
 #include "base/report.h"
 #include "rts/Threads.h"
 #include "thunk.h"
+#include "timeout.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,7 +25,8 @@ bool isAsynchronous(HaskellObj e)
     return e == &capstan_StackOverflow_closure || e == &capstan_HeapOverflow_closure ||
            e == &capstan_NonTermination_closure || e == &capstan_BlockedIndefinitelyOnMVar_closure ||
            e == &capstan_ThreadKilled_closure || e == &capstan_TimedOut_closure || e == &capstan_Cancelled_closure ||
-           e == &capstan_AllocationLimitExceeded_closure || e == CAPSTAN_SHUTDOWN;
+           e == &capstan_AllocationLimitExceeded_closure || e == CAPSTAN_SHUTDOWN ||
+           (!rts_isImmediate(e) && rts_info(e) == &capstan_Timeout_info);
 }
 
 HaskellObj newRaisingThunk(Capability *cap, HaskellObj exception)
@@ -90,6 +92,18 @@ bool rts_try(Stack *stack, HaskellObj (*body)(Stack *stack, void *arg), void *ar
 
 static HaskellObj runAction(Stack *stack, void *action) { return rts_runIO(stack, *(HaskellObj *)action); }
 
+typedef struct {
+    HaskellObj handler, exception;
+} Handling;
+
+static HaskellObj runHandler(Stack *stack, void *arg)
+{
+    Handling *h = arg;
+    return rts_call(stack, h->handler, h->exception, CAPSTAN_WORLD);
+}
+
+/* The handler runs with asynchronous exceptions masked, or it would be one of two that come together which decides whether the other is
+ * handled.  Where they are masked anyway it is a tail call, so that a loop through handlers does not grow the stack. */
 CAPSTAN_IO(capstan_catch, action, handler)
 {
     HaskellObj result = CAPSTAN_UNIT;
@@ -99,7 +113,13 @@ CAPSTAN_IO(capstan_catch, action, handler)
         ok = rts_try(stack, runAction, &action, &result);
         CAPSTAN_UNROOT(stack);
     }
-    return ok ? result : rts_tailCall(stack, handler, result, CAPSTAN_WORLD);
+    if (ok) return result;
+    if (stack->mask != UNMASKED) return rts_tailCall(stack, handler, result, CAPSTAN_WORLD);
+    Handling h = { handler, result };
+    CAPSTAN_ROOTS(stack, h.handler, h.exception);
+    result = rts_withMask(stack, RtsMaskedInterruptible, runHandler, &h);
+    CAPSTAN_UNROOT(stack);
+    return result;
 }
 
 /* ---- Text ---- */

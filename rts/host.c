@@ -28,7 +28,8 @@ static void sleepUntilRung(Stack *stack)
 
 static void beginHosting(Task *task, Capability *cap, unsigned turns)
 {
-    cap->hostReady = cap->hostNext = false;
+    cap->hostReady = false;
+    atomic_store_explicit(&cap->hostNext, false, memory_order_relaxed);
     cap->hostTurns = turns;
     /* Pairs with wakeBound: it sees where we host, or we see that the wait is over. */
     atomic_exchange_explicit(&task->hosting, cap, memory_order_seq_cst);
@@ -37,7 +38,8 @@ static void beginHosting(Task *task, Capability *cap, unsigned turns)
 static void endHosting(Task *task, Capability *cap)
 {
     atomic_store_explicit(&task->hosting, NULL, memory_order_relaxed);
-    cap->hostReady = cap->hostNext = false;
+    cap->hostReady = false;
+    atomic_store_explicit(&cap->hostNext, false, memory_order_relaxed);
     cap->hostTurns = 0;
 }
 

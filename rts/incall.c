@@ -195,7 +195,7 @@ static inline InCall *checkHolder(Capability *cap, const char *what)
 __attribute__((noinline)) static HaskellObj endRaised(InCall *incall, HaskellObj exception)
 {
     incall->exception = exception;
-    incall->tso.closure = CAPSTAN_UNIT;
+    incall->tso.closure = incall->tso.value = incall->tso.blockedOn = CAPSTAN_UNIT;
     incall->status = exception == CAPSTAN_SHUTDOWN ? Interrupted
                      : exception == &capstan_HeapOverflow_closure ? HeapExhausted
                      : exception == &capstan_TimedOut_closure ? TimedOut
@@ -203,6 +203,7 @@ __attribute__((noinline)) static HaskellObj endRaised(InCall *incall, HaskellObj
                      : exception == &capstan_AllocationLimitExceeded_closure ? LimitExceeded
                      : Killed;
     if (incall->status == HeapExhausted) incall->stack.cap->nursery.refused = false;
+    if (exception == CAPSTAN_SHUTDOWN) forgetBoundWaits(&incall->tso); /* the frames that saw to that were left unvisited */
     if (incall->stack.cap->dead == RTS_OK) return CAPSTAN_POISON;
     /* It came back without a capability: the in-call is over. */
     dropInCall(incall);

@@ -85,3 +85,81 @@ void rts_setInCallHosting(bool allowed)
     task->noHosting = !allowed;
     retireTemporary();
 }
+
+/* ---- The operations as managed functions: arguments may be thunks ---- */
+
+/* Evaluate *v; *other, which is left as it is, moves along. */
+static void forceKeeping(Stack *stack, HaskellObj *v, HaskellObj *other)
+{
+    CAPSTAN_ROOTS(stack, *other);
+    *v = rts_force(stack, *v);
+    CAPSTAN_UNROOT(stack);
+}
+
+static HsInt forceInt(Stack *stack, HaskellObj v)
+{
+    v = rts_force(stack, v);
+    if (rts_isSmallInt(v)) return rts_smallIntValue(v);
+    if (rts_isImmediate(v) || (rts_info(v)->kind != CLOSURE_INT64 && rts_info(v)->kind != CLOSURE_WORD64))
+        rts_raise(stack, &capstan_WrongKind_closure);
+    return rts_getInt(v);
+}
+
+static HaskellObj orRaise(Stack *stack, HaskellObj made)
+{
+    if (made == CAPSTAN_POISON) rts_raise(stack, &capstan_HeapOverflow_closure);
+    return made;
+}
+
+CAPSTAN_IO(capstan_fork, io) { return rts_fork(stack, io); }
+CAPSTAN_IO(capstan_yield)
+{
+    rts_yield(stack);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(capstan_myThreadId) { return orRaise(stack, rts_myThreadId(stack)); }
+CAPSTAN_IO(capstan_newMVar) { return orRaise(stack, rts_mkMVar(stack->cap)); }
+CAPSTAN_IO(capstan_takeMVar, mvar) { return rts_takeMVar(stack, rts_force(stack, mvar)); }
+CAPSTAN_IO(capstan_readMVar, mvar) { return rts_readMVar(stack, rts_force(stack, mvar)); }
+CAPSTAN_IO(capstan_putMVar, mvar, value)
+{
+    forceKeeping(stack, &mvar, &value);
+    rts_putMVar(stack, mvar, value);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(capstan_threadDelay, microseconds)
+{
+    rts_threadDelay(stack, forceInt(stack, microseconds));
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(capstan_throwTo, threadId, exception)
+{
+    forceKeeping(stack, &threadId, &exception);
+    rts_throwTo(stack, threadId, exception);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(capstan_killThread, threadId)
+{
+    rts_killThread(stack, rts_force(stack, threadId));
+    return CAPSTAN_UNIT;
+}
+
+static HaskellObj runMasked(Stack *stack, void *io) { return rts_runIO(stack, *(HaskellObj *)io); }
+
+/* A state that is there already needs no frame: a loop through it does not grow the stack. */
+static HaskellObj withMask(Stack *stack, RtsMaskingState state, HaskellObj io)
+{
+    if (rts_getMaskingState(stack) == state) return rts_tailCall(stack, io, CAPSTAN_WORLD);
+    CAPSTAN_ROOTS(stack, io);
+    HaskellObj result = rts_withMask(stack, state, runMasked, &io);
+    CAPSTAN_UNROOT(stack);
+    return result;
+}
+
+CAPSTAN_IO(capstan_mask, io)
+{
+    RtsMaskingState now = rts_getMaskingState(stack);
+    return withMask(stack, now == RtsUnmasked ? RtsMaskedInterruptible : now, io);
+}
+CAPSTAN_IO(capstan_uninterruptibleMask, io) { return withMask(stack, RtsMaskedUninterruptible, io); }
+CAPSTAN_IO(capstan_unmask, io) { return withMask(stack, RtsUnmasked, io); }

@@ -4,6 +4,7 @@
 #include "run.h"
 #include "stack.h"
 #include "throwto.h"
+#include "timeout.h"
 
 static struct {
     uint32_t number;     /* [stopped] of this walk */
@@ -58,6 +59,7 @@ static void scanThread(StgTSO *tso, RootVisitor visit)
     visit(&tso->closure);
     visit(&tso->value);
     visit(&tso->blockedOn);
+    for (Timeout *t = tso->timeouts; t != NULL; t = t->outer) visit(&t->exception);
     reachList(tso->throwers);
     reachList(tso->waiters);
     if (tso->stack != NULL) scanStack(tso->stack, visit);

@@ -33,11 +33,17 @@ static inline void setHead(Capability *cap, StgTSO *tso)
 }
 static inline StgTSO *headOf(Capability *cap) { return atomic_load_explicit(&cap->runHead, memory_order_relaxed); }
 
+static inline void addLength(Capability *cap, unsigned n)
+{
+    unsigned length = atomic_load_explicit(&cap->runLength, memory_order_relaxed);
+    atomic_store_explicit(&cap->runLength, length + n, memory_order_relaxed);
+}
+
 static inline void noteRunnable(Capability *cap, StgTSO *tso)
 {
     tso->cap = cap;
     setWhy(tso, ThreadRunning);
-    cap->runLength++;
+    addLength(cap, 1);
     wantTicks();
 }
 
@@ -63,7 +69,7 @@ static inline StgTSO *popRunQueue(Capability *cap)
     StgTSO *tso = headOf(cap);
     if (tso == NULL) return NULL;
     setHead(cap, tso->link);
-    cap->runLength--;
+    addLength(cap, -1u);
     if (CAPSTAN_UNLIKELY(cap->hostTurns != 0) && --cap->hostTurns == 0) cap->hostNext = true;
     return tso;
 }
@@ -79,7 +85,7 @@ static StgTSO *popHostable(Capability *cap)
     if (tso == NULL || before == NULL) return tso == NULL ? NULL : popRunQueue(cap);
     before->link = tso->link;
     if (cap->runTail == tso) cap->runTail = before;
-    cap->runLength--;
+    addLength(cap, -1u);
     return tso;
 }
 
@@ -119,6 +125,7 @@ static bool giveStack(Capability *cap, StgTSO *tso)
     }
     stack->tso = tso;
     tso->stack = stack;
+    nameFresh(stack);
     archInitStack(stack, (void *)stack->hi, startOnStack, stack);
     return true;
 }
@@ -148,7 +155,7 @@ static inline StgTSO *nextThread(Capability *cap)
     for (;;) {
         StgTSO *next = headOf(cap);
         if (next == NULL || CAPSTAN_UNLIKELY(!isOffCpu(next))) return NULL;
-        if (CAPSTAN_UNLIKELY(next->flags & TSO_NO_HOST) && !holderOf(cap)->worker) return NULL;
+        if (CAPSTAN_UNLIKELY(next->flags & TSO_NO_HOST) && isHost(holderOf(cap))) return NULL;
         popRunQueue(cap);
         if (CAPSTAN_LIKELY(next->stack != NULL) || giveStack(cap, next)) return next;
     }
@@ -449,9 +456,9 @@ static void tickQueue(Capability *cap, unsigned n)
     cap->stale = switches == cap->tickSwitches ? cap->stale + 1 : 0;
     cap->tickSwitches = switches;
     uint32_t ask = 0;
-    StgTSO *first = headOf(cap);
+    unsigned length = atomic_load_explicit(&cap->runLength, memory_order_relaxed);
     /* One thread that waits while others take turns is in a conversation: leave it. */
-    if (first != NULL && (cap->stale > 0 || first->link != NULL) && isAnyIdle(n)) ask |= ATTENTION_SHARE;
+    if (length > (cap->stale > 0 ? 0 : 1) && isAnyIdle(n)) ask |= ATTENTION_SHARE;
     if (cap->stale * run.tick >= run.slice) {
         ask |= ATTENTION_SLICE;
         cap->stale = 0;
@@ -545,7 +552,8 @@ void dropThreads(void)
         cap->inboxThreads = NULL;
         setHead(cap, NULL);
         cap->runLength = cap->hostTurns = 0;
-        cap->hostReady = cap->hostNext = false;
+        cap->hostReady = false;
+        cap->hostNext = false;
         cap->leaving = NULL;
     }
     freeThreads(isInCall, dropThread);

@@ -21,6 +21,9 @@ static inline Task *holderOf(Capability *cap)
     return (Task *)atomic_load_explicit(&cap->holder, memory_order_relaxed);
 }
 
+/* Unbound threads that run on it are hosted: it has a bound thread of its own; a worker has one while C that it called is calling in. */
+static inline bool isHost(const Task *task) { return !task->worker || task->incall != NULL; }
+
 /* Append to the queue of cap, which the caller holds. */
 void pushRunQueue(Capability *cap, StgTSO *tso);
 /* And at its front. */

@@ -200,7 +200,7 @@ static void serviceQueue(Stack *stack, uint32_t asked)
     if (asked & ATTENTION_SHARE) shareWork(cap);
     atomic_fetch_and_explicit(&cap->attention, ~(uint32_t)(ATTENTION_SLICE | ATTENTION_HOST), memory_order_acq_rel);
     /* The bound thread that this OS thread hosts for was woken from elsewhere. */
-    if (asked & ATTENTION_HOST && !isBound(stack->tso) && !holderOf(cap)->worker) cap->hostReady = true;
+    if (asked & ATTENTION_HOST && !isBound(stack->tso) && isHost(holderOf(cap))) cap->hostReady = true;
     if ((asked & ATTENTION_SLICE || cap->hostReady) && isBegun(stack)) yieldThread(stack);
 }
 
@@ -306,7 +306,7 @@ static void *callFromBound(Stack *stack, void *(*fn)(void *arg), void *arg)
 static void moveToWorker(Stack *stack)
 {
     stack->tso->flags |= TSO_NO_HOST;
-    if (holderOf(stack->cap)->worker) return;
+    if (!isHost(holderOf(stack->cap))) return;
     pushRunQueueFront(stack->cap, stack->tso);
     switchHome(stack, HOME_TO_WORKER);
 }

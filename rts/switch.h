@@ -22,6 +22,17 @@ static inline void nameHome(Stack *home)
 #endif
 }
 
+/* A stack on which somebody is about to begin. */
+static inline void nameFresh(Stack *stack)
+{
+#if defined(CAPSTAN_TSAN)
+    /* Kept with the slot: TSan has a place for only so many. */
+    if (stack->sanitizer == NULL) stack->sanitizer = __tsan_create_fiber(0);
+#else
+    stack->sanitizer = NULL;
+#endif
+}
+
 /* What the first frame of a fresh stack does, and who comes back from a switch: tell ASan; from: where the switch came from, if its bounds are unknown. */
 static inline void arriveOnStack(Stack *here, Stack *home)
 {
@@ -56,22 +67,47 @@ static inline void switchStack(Stack *from, Stack *to, bool over)
     archSwitch(from, to);
 }
 
+#if defined(CAPSTAN_ASAN) || defined(CAPSTAN_TSAN)
+typedef struct {
+    void *(*fn)(void *arg);
+    void *arg;
+    Stack *from, *home;
+} HomeCall;
+
+static inline void *runOnHome(void *call)
+{
+    HomeCall *c = call;
+    arriveOnStack(c->home, NULL);
+    void *result = c->fn(c->arg);
+#if defined(CAPSTAN_ASAN)
+    c->home->sanitizer = NULL;
+    __sanitizer_start_switch_fiber(&c->home->sanitizer, (void *)c->from->lo, c->from->hi - c->from->lo);
+#endif
+#if defined(CAPSTAN_TSAN)
+    __tsan_switch_to_fiber(c->from->sanitizer, 0);
+#endif
+    return result;
+}
+#endif
+
 /* Call fn(arg) on the OS thread's own stack, below what sleeps there. */
 static inline void *callOnHome(Stack *from, Stack *home, void *(*fn)(void *arg), void *arg)
 {
+#if defined(CAPSTAN_ASAN) || defined(CAPSTAN_TSAN)
+    HomeCall call = { fn, arg, from, home };
 #if defined(CAPSTAN_ASAN)
     from->sanitizer = NULL;
     __sanitizer_start_switch_fiber(&from->sanitizer, (void *)home->lo, home->hi - home->lo);
-#endif
-#if defined(CAPSTAN_TSAN)
+#else
     __tsan_switch_to_fiber(home->sanitizer, 0);
 #endif
-    void *result = archCallOnStack(home->sp, fn, arg);
-#if defined(CAPSTAN_TSAN)
-    __tsan_switch_to_fiber(from->sanitizer, 0);
-#endif
+    void *result = archCallOnStack(home->sp, runOnHome, &call);
     arriveOnStack(from, NULL);
     return result;
+#else
+    (void)from;
+    return archCallOnStack(home->sp, fn, arg);
+#endif
 }
 
 #endif

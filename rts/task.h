@@ -36,6 +36,7 @@ struct InCall_ {
     HaskellObj exception;    /* [owner] of the last evaluation; a root */
     StgTSO tso;              /* the bound thread */
     InCall *nextNamed, *prevNamed; /* [lock: threads] those whose thread has a ThreadId */
+    struct Budget_ *budget;  /* [owner] its deadline and handle: made when first needed, then kept; in use with TSO_BUDGET */
     Stack stack;             /* the adopted stack that it runs on */
 };
 
@@ -45,6 +46,7 @@ enum {
     WAIT_WOKEN,   /* it has the one wake in flight and looks for a free capability itself */
     WAIT_GIVEN,   /* task->given is held in its name; it has left the queue */
     WAIT_CLOSED,  /* the runtime ends; it has left the queue */
+    WAIT_GAVE_UP, /* its time is up, or rts_cancel ended the wait; it has left the queue */
 };
 
 enum {
@@ -86,6 +88,9 @@ struct Task_ {
     Task *qnext, *qprev;     /* [lock: caps] queue of waiters */
     Capability *given;       /* [lock: caps until WAIT_GIVEN is seen] */
     uint64_t since;          /* [owner] when it began to wait, nanoseconds; 0: it does not */
+    uint64_t until;          /* [owner] when it gives up waiting for a capability; 0: never */
+    bool queued;             /* [lock: caps] in a queue of waiters */
+    bool unwilling;          /* [lock: caps] cancelWait was called: it does not wait any more */
 
     Task *next, *prev;       /* [lock: tasks] all tasks */
     InCall first;            /* the InCall that every Task has */
@@ -120,13 +125,11 @@ static inline InCall *newInCall(Task *task)
 static inline void endInCall(Task *task, InCall *incall)
 {
     if (__builtin_expect(incall->tso.flags != 0, 0)) forgetBound(&incall->tso);
-    incall->tso.throwers = incall->tso.waiters = NULL;
-    atomic_store_explicit(&incall->tso.hasWaiters, 0, memory_order_relaxed);
-    atomic_store_explicit(&incall->tso.pending, 0, memory_order_relaxed);
+    forgetBoundWaits(&incall->tso);
     incall->stack.roots = NULL;
     incall->stack.trap = NULL;
     incall->exception = CAPSTAN_POISON;
-    incall->tso.closure = CAPSTAN_UNIT;
+    incall->tso.closure = incall->tso.value = incall->tso.blockedOn = CAPSTAN_UNIT;
     incall->suspended = false;
     incall->prev = task->spare;
     task->spare = incall;

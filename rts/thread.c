@@ -5,6 +5,7 @@
 #include "capability.h"
 #include "os/memory.h"
 #include "rts/Threads.h"
+#include "timeout.h"
 
 #include <string.h>
 
@@ -112,6 +113,7 @@ StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mas
     tso->allocLeft = 0;
     tso->label[0] = 0;
     tso->throwers = tso->waiters = NULL;
+    tso->timeouts = NULL;
     atomic_store_explicit(&tso->hasWaiters, 0, memory_order_relaxed);
     atomic_store_explicit(&tso->pending, 0, memory_order_relaxed);
     setWhy(tso, THREAD_NEW);
@@ -179,6 +181,7 @@ void freeThreads(bool (*keep)(StgTSO *tso), void (*drop)(StgTSO *tso))
         for (size_t i = 0; i < CHUNK_RECORDS; i++) {
             StgTSO *tso = &c->records[i];
             forgetHandle(tso);
+            dropTimeouts(tso);
             if (whyOf(tso) != THREAD_FREE && keep(tso)) continue;
             if (whyOf(tso) != THREAD_FREE) drop(tso);
             setWhy(tso, THREAD_FREE);
@@ -280,6 +283,16 @@ void forgetBound(StgTSO *tso)
     forgetNamed(tso);
     forgetHandle(tso);
     tso->flags = 0;
+}
+
+void forgetBoundWaits(StgTSO *tso)
+{
+    dropTimeouts(tso);
+    lockTSO(tso);
+    tso->throwers = tso->waiters = NULL;
+    atomic_store_explicit(&tso->hasWaiters, 0, memory_order_relaxed);
+    atomic_store_explicit(&tso->pending, 0, memory_order_relaxed);
+    unlockTSO(tso);
 }
 
 void eachNamedBound(void (*f)(StgTSO *tso, void *ctx), void *ctx)

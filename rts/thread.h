@@ -34,16 +34,28 @@ enum {
     PENDING_LIMIT = 8,      /* the allocation limit */
     PENDING_DEADLOCK = 16,  /* nobody can end its wait for an MVar */
     PENDING_LOOP = 32,      /* nor its wait for a thunk */
+    PENDING_TIMER = 64,     /* a rts_timeout of its own is due: one of the list timeouts */
 };
 
 enum {
     TSO_NO_HOST = 1,   /* makes safe calls: run it on workers only */
     TSO_PINNED = 2,    /* forkOn: not moved */
     TSO_KEPT = 4,      /* [owner] a ThreadId exists, or did */
+    TSO_BUDGET = 8,    /* [owner] bound: its in-call can be ended by rts_cancel or by its deadline */
+    TSO_COUNTED = 16,  /* [owner] what it allocates is counted in allocLeft */
 };
 
 /* What a thread does with its closure. */
-enum { BODY_GEN, BODY_IO, BODY_STRICT_IO, BODY_KINDS };
+enum { BODY_GEN, BODY_IO, BODY_STRICT_IO, BODY_NATIVE, BODY_KINDS };
+
+/* What a thread of the runtime's own runs (BODY_NATIVE).  Its closure is the record's address, as a small integer. */
+typedef struct NativeBody_ NativeBody;
+struct NativeBody_ {
+    HaskellObj (*run)(Stack *stack, NativeBody *body);
+    void (*unborn)(Capability *cap, NativeBody *body); /* the thread could not begin, for want of a stack, and is no more */
+};
+static inline HaskellObj nativeClosure(NativeBody *body) { return CAPSTAN_SMALL_INT((intptr_t)body); }
+static inline NativeBody *nativeBodyOf(HaskellObj closure) { return (NativeBody *)rts_smallIntValue(closure); }
 
 /* Beyond RtsThreadStatus: the record is not in use, or belongs to a thread that was not scheduled yet. */
 enum { THREAD_FREE = 100, THREAD_NEW = 101 };
@@ -71,6 +83,7 @@ struct StgTSO_ {
     uint32_t marked;            /* [stopped] the collection that reached it */
     struct InCall_ *incall;     /* [const] of a bound thread; NULL: unbound */
     StgTSO *gray, *wakeLink;    /* [stopped] reached and not yet scanned; revived */
+    struct Timeout_ *timeouts;  /* [owner] of rts_timeout, the innermost first: timeout.h */
     uint64_t id;                /* [owner] */
     int64_t allocLeft;          /* [owner] bytes; the counter of rts_setAllocationCounter */
     bool limited;               /* [owner] allocLeft is a limit */
@@ -162,6 +175,8 @@ void eachNamedBound(void (*f)(StgTSO *tso, void *ctx), void *ctx);
 void forgetNamed(StgTSO *tso);
 /* The same, and of the ThreadId there is nothing left that one could cut off: its runtime ended first. */
 void forgetBound(StgTSO *tso);
+/* Its in-call was ended by something else than its return: what others left with it is of no use to the next. */
+void forgetBoundWaits(StgTSO *tso);
 /* The record behind a ThreadId; NULL: it has ended, or v is none. */
 StgTSO *threadOf(HaskellObj v);
 

@@ -5,6 +5,7 @@
 #include "rts/Threads.h"
 #include "schedule.h"
 #include "thunk.h"
+#include "timeout.h"
 
 CAPSTAN_STATIC_CON(capstan_ThreadKilled, 5);
 CAPSTAN_STATIC_CON(capstan_BlockedIndefinitelyOnMVar, 6);
@@ -43,50 +44,53 @@ static HaskellObj takeOwnKind(StgTSO *tso)
         atomic_fetch_and_explicit(&tso->pending, ~ownKinds[i].bit, memory_order_relaxed);
         return ownKinds[i].exception;
     }
-    return NULL;
+    return pending & PENDING_TIMER ? takeTimeout(tso) : NULL;
 }
 
-/* The oldest of those that wait in throwTo, and were not interrupted meanwhile, taken out.  NULL: none. */
-static StgTSO *takeThrower(StgTSO *tso, HaskellObj *thrown)
-{
-    while (tso->throwers != NULL) {
-        StgTSO **link = &tso->throwers;
-        while ((*link)->back != NULL) link = &(*link)->back;
-        StgTSO *thrower = *link;
-        *link = NULL;
-        uint64_t word = atomic_load_explicit(&thrower->wait, memory_order_acquire);
-        HaskellObj exception = thrower->value;
-        if (word % WAIT_STATES != WAIT_WAITING || !endWait(thrower, word, WAIT_HANDED)) continue;
-        *thrown = exception; /* a bound thrower goes on by itself now */
-        return thrower;
-    }
-    return NULL;
-}
-
-/* Its exception; the thrower goes on. */
+/* The exception of the oldest of those that wait in throwTo, who goes on.  One that was interrupted meanwhile finds itself out of the list, and knows by
+ * that that its exception was taken. */
 static HaskellObj takeThrown(Capability *cap, StgTSO *tso)
 {
     HaskellObj exception = NULL;
     lockTSO(tso);
-    StgTSO *thrower = takeThrower(tso, &exception);
-    if (thrower != NULL) wakeThread(cap, thrower);
+    StgTSO **link = &tso->throwers;
+    while (*link != NULL && (*link)->back != NULL) link = &(*link)->back;
+    StgTSO *thrower = *link;
+    if (thrower != NULL) {
+        *link = NULL;
+        exception = thrower->value; /* before its wait is over: it may go on by itself then */
+        uint64_t word = atomic_load_explicit(&thrower->wait, memory_order_acquire);
+        if (word % WAIT_STATES == WAIT_WAITING && endWait(thrower, word, WAIT_HANDED)) wakeThread(cap, thrower);
+    }
     if (tso->throwers == NULL) atomic_fetch_and_explicit(&tso->pending, ~(uint32_t)PENDING_THROW, memory_order_relaxed);
     unlockTSO(tso);
     return exception;
 }
 
-void deliverPending(Stack *stack, bool interrupted)
+/* The exception that is to be raised now; NULL: none, or none that may. */
+static HaskellObj takePending(Stack *stack, bool interrupted)
 {
     StgTSO *tso = stack->tso;
     /* Who waits for ever cannot be left to wait. */
     bool lost = interrupted && atomic_load_explicit(&tso->pending, memory_order_relaxed) & (PENDING_DEADLOCK | PENDING_LOOP);
-    if (!lost && (stack->mask == MASKED_UNINTERRUPTIBLE || (stack->mask != UNMASKED && !interrupted))) return;
+    if (!lost && (stack->mask == MASKED_UNINTERRUPTIBLE || (stack->mask != UNMASKED && !interrupted))) return NULL;
     HaskellObj exception = takeOwnKind(tso);
     if (exception == NULL && atomic_load_explicit(&tso->pending, memory_order_relaxed) & PENDING_THROW)
         exception = takeThrown(stack->cap, tso);
-    if (exception == NULL) return;
-    if (atomic_load_explicit(&tso->pending, memory_order_relaxed) != 0) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+    return exception;
+}
+
+static _Noreturn void raisePending(Stack *stack, HaskellObj exception)
+{
+    if (atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+    stack->tso->value = stack->tso->blockedOn = CAPSTAN_UNIT; /* of the wait that this ends, if any */
     raiseAsync(stack, exception);
+}
+
+void deliverPending(Stack *stack, bool interrupted)
+{
+    HaskellObj exception = takePending(stack, interrupted);
+    if (exception != NULL) raisePending(stack, exception);
 }
 
 /* ---- The thrower's side ---- */
@@ -118,17 +122,20 @@ void pendFromOutside(StgTSO *tso, uint32_t bits)
     if (isBound(tso)) postThread(tso);
 }
 
-/* The wait in throwTo was interrupted: nobody is to find the thrower in the list. */
-static void withdraw(StgTSO *target, StgTSO *me)
+/* The wait in throwTo was interrupted: nobody is to find the thrower in the list.  false: somebody had; the exception was taken. */
+static bool withdraw(StgTSO *target, StgTSO *me)
 {
+    bool found = false;
     lockTSO(target);
     for (StgTSO **link = &target->throwers; *link != NULL; link = &(*link)->back)
         if (*link == me) {
             *link = me->back;
+            found = true;
             break;
         }
     if (target->throwers == NULL) atomic_fetch_and_explicit(&target->pending, ~(uint32_t)PENDING_THROW, memory_order_relaxed);
     unlockTSO(target);
+    return found;
 }
 
 /* Put the thrower into the target's list.  false: the target has ended. */
@@ -151,32 +158,31 @@ void rts_throwTo(Stack *stack, HaskellObj threadId, HaskellObj exception)
     if (rts_isImmediate(threadId) || rts_info(threadId)->kind != CLOSURE_TSO) rts_raise(stack, &capstan_WrongKind_closure);
     {
         CAPSTAN_ROOTS(stack, threadId, exception);
-        rts_poll(stack);
+        if (isPolled(stack)) safepoint(stack);
         CAPSTAN_UNROOT(stack);
     }
     StgTSO *me = stack->tso, *target = threadOf(threadId);
     if (target == me) raiseAsync(stack, exception);
     if (target == NULL) return;
     forbidInsideUnsafe(stack, "rts_throwTo");
+    me->value = exception;
+    me->blockedOn = threadId;
     for (;;) {
-        me->value = exception;
-        me->blockedOn = threadId;
         if (!enlist(target, threadId, me)) break;
         prodThread(stack->cap, target);
         threadBlock(stack);
         if (waitState(me) == WAIT_HANDED) break;
-        /* The target's record stays one while its ThreadId is in blockedOn, or is somebody else's by now: harmless. */
-        withdraw(target, me);
-        exception = me->value;
-        threadId = me->blockedOn;
-        CAPSTAN_ROOTS(stack, exception, threadId);
-        raiseInterrupted(stack);
-        CAPSTAN_UNROOT(stack);
-        if ((target = threadOf(threadId)) == NULL) break;
+        /* First what is thrown at this one: two that throw at each other, and both withdrew first, would find nothing and begin again for ever. */
+        HaskellObj mine = takePending(stack, true);
+        /* The target's record is a record still, be it somebody else's by now. */
+        bool taken = !withdraw(target, me);
+        if (mine != NULL) raisePending(stack, mine);
+        threadId = me->blockedOn; /* it may have moved */
+        if (taken || (target = threadOf(threadId)) == NULL) break;
     }
     me->value = me->blockedOn = CAPSTAN_UNIT;
     setWhy(me, ThreadRunning);
-    rts_poll(stack);
+    safepoint(stack);
 }
 
 void rts_killThread(Stack *stack, HaskellObj threadId) { rts_throwTo(stack, threadId, &capstan_ThreadKilled_closure); }
@@ -195,6 +201,7 @@ void endThread(Capability *cap, StgTSO *tso, uint8_t how)
     }
     unlockTSO(tso);
     if (isBound(tso) && tso->flags & TSO_KEPT) forgetNamed(tso);
+    dropTimeouts(tso);
     tso->flags = 0;
 }
 

@@ -119,9 +119,10 @@ static void waitForEvaluator(Stack *stack, HaskellObj thunk, StgWord mark)
     } else {
         threadBlock(stack);
     }
-    if (waitState(me) == WAIT_HANDED) return;
-    unlinkFromEvaluator(evaluator, me);
-    raiseInterrupted(stack);
+    bool handed = waitState(me) == WAIT_HANDED;
+    if (!handed) unlinkFromEvaluator(evaluator, me);
+    me->blockedOn = CAPSTAN_UNIT;
+    if (!handed) raiseInterrupted(stack);
 }
 
 /* The waiters for this thunk, out of the list and on their way. */

@@ -360,14 +360,14 @@ inline enlist(u)
     fi
 }
 
-/* -> won: it was in the list; else it was delivered, or the target has ended */
+/* -> still: it was in the list; else it was delivered, or the target has ended */
 inline withdraw(u)
 {
     atomic {
         RMW && !tlock[u] ->
         tlock[u] = 1;
         if
-        :: throwers[u]??[eval(t)] -> throwers[u]??eval(t); listed[t] = 0; won = 1
+        :: throwers[u]??[eval(t)] -> throwers[u]??eval(t); listed[t] = 0; still = 1
         :: else
         fi;
         if
@@ -538,25 +538,25 @@ inline afterInterrupted()
 #endif
     if
     :: op[t] == THROW -> who = VICTIM(t); withdraw(who)
-    :: op[t] != THROW -> won = 1
+    :: op[t] != THROW -> still = 1
     fi;
 #ifdef BUG_WITHDRAW_FIRST
     takePending();
 #endif
 #ifdef BUG_THROWN_AGAIN
-    won = 1;
+    still = 1;
 #endif
     if
-    :: raised || !won -> assert(raised || delivered[t] || ended[who]); endOperation()
-    :: !raised && won
+    :: raised || !still -> assert(raised || delivered[t] || ended[who]); endOperation()
+    :: !raised && still         /* nothing to raise: again */
     fi;
-    atomic { raised = 0; won = 0 }
+    atomic { raised = 0; still = 0 }
 }
 
 /* A wait is over. */
 inline goOn()
 {
-    blocked[t] = 0;
+    atomic { assert(!(waiters??[eval(t)])); blocked[t] = 0 };
     if
 #ifdef BUG_PENDING_FIRST
     :: pending[t] && mask[t] != UNINTERRUPTIBLE -> afterInterrupted()
@@ -579,7 +579,13 @@ inline delay()
     :: atomic { EMPTY -> armed[t] = 1 }; threadBlock()
 #ifdef FAILS
     /* There is no timer. Who ended the wait meanwhile has made the thread runnable. */
-    :: atomic { EMPTY -> endWait(t, wait[t], HANDED) };
+    :: atomic {
+            EMPTY ->
+            if
+            :: STATE(wait[t]) == WAITING -> word = wait[t]; endWait(t, word, HANDED); word = 0
+            :: else
+            fi
+        };
         if
         :: won -> atomic { won = 0; blocked[t] = 0; endOperation() }
 #ifdef BUG_WAKE_NOT_CONSUMED
@@ -645,7 +651,7 @@ inline chooseOperation()
 proctype Cpu(byte me)
 {
     byte t = NONE; byte next = 0; byte who = 0; byte w = 0; byte n = 0; byte word = 0; byte kind = 0; byte bt = 0; byte bl = 0; byte bv = 0;
-    bool won = 0; bool raised = 0;
+    bool won = 0; bool raised = 0; bool still = 0;
     chan woken = [NR] of { byte };
 
     do

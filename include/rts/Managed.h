@@ -256,7 +256,8 @@ CAPSTAN_API __attribute__((noreturn, format(printf, 2, 3))) void rts_raiseError(
 /* Run body(stack, arg).  true: *result is its value.  false: *result is the exception that it raised. */
 CAPSTAN_API bool rts_try(Stack *stack, HaskellObj (*body)(Stack *stack, void *arg), void *arg, HaskellObj *result)
     CAPSTAN_SAFEPOINT;
-/* catch as a managed IO function of an action and a handler (a function from the exception to an action). */
+/* catch as a managed IO function of an action and a handler (a function from the exception to an action).  The handler runs with
+ * asynchronous exceptions masked (interruptibly). */
 CAPSTAN_API extern StgClosure capstan_catch_closure;
 
 /* The runtime's own exceptions: constructors without fields, except ErrorCall, which has a message (a byte array). */

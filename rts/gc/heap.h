@@ -35,6 +35,8 @@ typedef struct {
     Block *pinned;     /* [holder] blocks of pinned byte arrays, the one being filled first */
     Block *reserve;    /* [holder] for when the limit is reached */
     void (*wantCollection)(void *nursery); /* [const] told when a collection should happen at the next safepoint; NULL: dead */
+    int64_t *account;  /* [holder] goes down by the bytes that are allocated; NULL: nobody counts */
+    StgWord *charged;  /* [holder] with an account: where what was not yet charged to it begins */
 } Nursery;
 
 typedef struct {
@@ -58,6 +60,21 @@ bool initNursery(Nursery *nursery, void (*wantCollection)(void *nursery));
 void refuseAllocation(Nursery *nursery, size_t bytes);
 /* The in-call that memory was refused to is over, or takes the news along. */
 static inline void forgetDebts(Nursery *nursery) { nursery->overflowed = nursery->refused = false; }
+
+/* Let an account pay for what is allocated from now on. */
+static inline void openAccount(Nursery *nursery, int64_t *account)
+{
+    nursery->account = account;
+    nursery->charged = nursery->r.hp;
+}
+/* Bring it up to date.  Otherwise that happens when a block is full, and in collections. */
+static inline void chargeAccount(Nursery *nursery)
+{
+    *nursery->account -= (int64_t)((uintptr_t)nursery->r.hp - (uintptr_t)nursery->charged);
+    nursery->charged = nursery->r.hp;
+}
+/* Told by an allocation that brought an account below zero. */
+extern void (*accountOverdrawn)(Nursery *nursery);
 
 /* words >= 1 of uninitialised memory, or NULL: then nursery->refused is set.  Never collects, never moves anything. */
 StgWord *allocateSlow(Nursery *nursery, size_t words);

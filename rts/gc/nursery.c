@@ -5,6 +5,7 @@
 #include <string.h>
 
 struct Heap heap;
+void (*accountOverdrawn)(Nursery *nursery);
 
 static void takeReserve(Nursery *n)
 {
@@ -73,12 +74,22 @@ void syncNursery(Nursery *n)
     if (n->blocks != NULL) n->blocks->free = n->r.hp;
 }
 
+/* The thread that counts what it allocates pays for so many bytes outside the block being filled. */
+static void payFor(Nursery *n, size_t bytes)
+{
+    if (CAPSTAN_LIKELY(n->account == NULL)) return;
+    *n->account -= (int64_t)bytes;
+    if (*n->account < 0) accountOverdrawn(n);
+}
+
 static void fillFrom(Nursery *n, Block *b)
 {
     syncNursery(n);
+    if (CAPSTAN_UNLIKELY(n->account != NULL)) chargeAccount(n);
     pushBlock(&n->blocks, b);
-    n->r.hp = b->start;
+    n->charged = n->r.hp = b->start;
     n->r.hpLim = blockEnd(b);
+    payFor(n, 0);
 }
 
 void refuseAllocation(Nursery *n, size_t bytes)
@@ -102,6 +113,7 @@ static StgWord *allocateLarge(Nursery *n, size_t words)
     b->flags = BLOCK_LARGE;
     b->free = b->start + words;
     pushBlock(&n->large, b);
+    payFor(n, words * sizeof(StgWord));
     askForCollection(n);
     return b->start;
 }
@@ -144,6 +156,7 @@ StgWord *allocatePinned(Nursery *n, size_t words)
         pushBlock(&n->pinned, b);
         askForCollection(n);
     }
+    payFor(n, words * sizeof(StgWord));
     StgWord *p = b->free;
     b->free = p + words;
     return p;
@@ -165,7 +178,8 @@ void emptyNursery(Nursery *n)
     moveList(&n->blocks, &heap.survivors);
     moveList(&n->large, &heap.large);
     moveList(&n->pinned, &heap.pinned);
-    n->r.hp = n->r.hpLim = NULL;
+    if (n->account != NULL) chargeAccount(n);
+    n->charged = n->r.hp = n->r.hpLim = NULL;
 }
 
 void refillReserve(Nursery *n)

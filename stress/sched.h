@@ -1,0 +1,239 @@
+/* stress/sched: random programs of threads whose every outcome is computed beside them.
+ *
+ * A scene is one program: some MVars, tokens that wander between them, thunks that all may evaluate, and actors.  An actor is a thread with a
+ * number: forked, or an in-call of the C thread that owns the scene, of another one (a guest), or of C that an actor called.  Each plays its own
+ * random script, masked, and is thrown exceptions by others at any time.  What comes of it is exact all the same: each token is at one
+ * place; each throw is received once, or found its target ended, or was interrupted and is not received; each actor says how it ended.
+ *
+ * sched.c           options, the beginning and the end
+ * sched_rounds.c    rounds: start the runtime, let the C threads play scenes, end it calmly or under them
+ * sched_scene.c     one scene: the board that its actors share, the owner, the reaper, and what must be true at the end
+ * sched_actor.c     an actor's life: its script, what it catches, its end
+ * sched_steps.c     the steps of scripts that deal with tokens, thunks, and other actors
+ * sched_calls.c     the steps that wait, call C, or come back from there
+ * sched_watch.c     progress lines, failures and the watchdog
+ */
+#ifndef STRESS_SCHED_H
+#define STRESS_SCHED_H
+
+#include <Rts.h>
+#include <rts/Managed.h>
+#include <rts/Threads.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* ---- Options (sched.c) -------------------------------------------------------------------------------------------- */
+
+typedef enum {
+    STEP_TAKE, STEP_PUT, STEP_TRY_TAKE, STEP_TRY_PUT, STEP_READ, STEP_MINT, STEP_BURN, STEP_THUNK, STEP_THROW, STEP_FORK, STEP_LOCK,
+    STEP_UNMASK, STEP_ALLOW, STEP_YIELD, STEP_DELAY, STEP_SPIN, STEP_ALLOCATE, STEP_CALL, STEP_NEST, STEP_COLLECT, STEP_OUTSIDE,
+    STEP_PIPE, STEP_LOSE, STEP_LOOP, STEPS
+} StepKind;
+
+typedef enum { RESTART_CALM, RESTART_ROUGH, RESTART_OVERLAP, RESTART_MIXED } RestartMode;
+
+typedef struct {
+    uint64_t seed;
+    unsigned threads;          /* C threads */
+    uint64_t iters;            /* scenes and visits of each; 0: until the time is over */
+    double seconds;            /* 0: until the iterations are done */
+    unsigned capabilities;
+    size_t nursery;
+    unsigned actors;           /* in a scene, at most */
+    unsigned script;           /* steps of an actor, at most */
+    uint64_t restartEvery;     /* scenes and visits of each C thread in one round; 0: one round */
+    RestartMode restartMode;
+    unsigned weights[STEPS];
+    bool verifyHeap, poison, noMembarrier, quiet, all;
+    unsigned patience;         /* seconds without progress that the watchdog bears */
+} Options;
+
+extern Options options;
+extern const char *const stepNames[STEPS];
+extern const char *const restartNames[RESTART_MIXED + 1];
+
+/* ---- Random numbers ------------------------------------------------------------------------------------------------ */
+
+static inline uint64_t nextRandom(uint64_t *state)
+{
+    /* splitmix64: any seed will do, and neighbours give unrelated streams. */
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+/* From 0 to n - 1. */
+static inline unsigned below(uint64_t *state, uint64_t n) { return (unsigned)(nextRandom(state) % n); }
+static inline bool oneIn(uint64_t *state, unsigned n) { return below(state, n) == 0; }
+
+/* ---- Scenes (sched_scene.c) ---------------------------------------------------------------------------------------- */
+
+#define MAX_ACTORS 64
+#define MAX_TOKENS 64
+#define MAX_THROWS 4096
+#define MAX_MVARS 8
+#define THUNKS 12
+
+/* Where a token is, besides in the hands of actor number 0, 1, ... */
+enum { IN_MVAR = -1, NOWHERE = -2 };
+
+/* What the thrower knows of a throw. */
+enum { THROW_PENDING, THROW_RETURNED, THROW_FOUND_ENDED, THROW_INTERRUPTED };
+
+typedef struct {
+    int target;
+    bool last;                     /* of the reaper: the target's script ends */
+    _Atomic int outcome;           /* THROW_* */
+    _Atomic int received;          /* how often */
+} Throw;
+
+typedef enum { ACTOR_OWNER, ACTOR_FORKED, ACTOR_NESTED, ACTOR_GUEST } ActorKind;
+typedef enum { END_NONE, END_SCRIPT, END_THROWN, ENDS } ActorEnd;
+
+/* What is known of one actor outside the heap. */
+typedef struct {
+    ActorKind kind;
+    uint64_t random;
+    unsigned steps;                /* of its script */
+    _Atomic bool registered;       /* its ThreadId is on the board */
+    _Atomic bool ended;            /* it will receive nothing any more */
+    _Atomic int end;               /* ActorEnd */
+    _Atomic int doing;             /* StepKind, for the dump */
+    _Atomic uint64_t done;         /* steps */
+} Slot;
+
+struct Player;
+
+/* Ownership: the C thread that plays it.  Actors know it by address: it is used again only when none can be left. */
+typedef struct Scene {
+    struct Player *owner;
+    _Atomic uint64_t phase;        /* of the game, when it began */
+    pthread_mutex_t lock;
+    bool open;                     /* [lock] actors may be added */
+    unsigned begun;                /* [lock] actors */
+    unsigned taken;                /* [owner] ends of actors that the owner heard of */
+    unsigned weights[STEPS];       /* [const] while open */
+    unsigned mvars;                /* [const] while open */
+    bool lost;                     /* [const] a scene without a reaper, in which all get lost */
+    uint64_t seed;
+    HsStablePtr board;             /* [const] while open */
+    int pipe[2];                   /* [const] non-blocking */
+    _Atomic bool closed;           /* for the reaper */
+    _Atomic unsigned inC;          /* actors in safe calls */
+    _Atomic unsigned guests;       /* guests that are looking at it */
+    Slot slots[MAX_ACTORS];
+    _Atomic int holder[MAX_TOKENS];
+    _Atomic unsigned minted;
+    Throw throws[MAX_THROWS];
+    _Atomic unsigned thrown;
+    _Atomic int thunkStarts[THUNKS], thunkEnds[THUNKS];
+    _Atomic bool thunkSeen[THUNKS];
+    _Atomic int insideLock;
+    _Atomic uint64_t written, read;
+} Scene;
+
+/* Places on the board, an array that all actors know. */
+enum { BOARD_DONE, BOARD_LOCK, BOARD_PAIR, BOARD_MVARS = BOARD_PAIR + 2, BOARD_THUNKS = BOARD_MVARS + MAX_MVARS,
+       BOARD_ACTORS = BOARD_THUNKS + THUNKS, BOARD_SIZE = BOARD_ACTORS + MAX_ACTORS };
+
+/* A number for a new actor, or -1: none is left, or the scene is over. */
+int claimSlot(Scene *scene, ActorKind kind, uint64_t random);
+void playScene(struct Player *player);
+void visitScene(struct Player *player);
+Scene *newScene(struct Player *player);
+void freeScene(Scene *scene);
+
+/* ---- Actors (sched_actor.c) ---------------------------------------------------------------------------------------- */
+
+/* An actor at work; on its own stack. */
+typedef struct {
+    Scene *scene;
+    Slot *slot;
+    int number;
+    HaskellObj board, hand;        /* rooted; hand: the token */
+    int token;                     /* its serial, or -1 */
+    bool putting;                  /* it was on its way into an MVar */
+    int throwing;                  /* the throw that was begun, or -1 */
+    bool ending;
+} Actor;
+
+/* Play the script of an actor, masked.  Signals its end on the board, unless it is the owner. */
+void playActor(Stack *stack, Scene *scene, int number, HaskellObj board);
+CAPSTAN_EXTERN(schedActor);        /* scene number board -> IO (): the same, masked first */
+void chooseStep(Actor *actor, Stack *stack);
+/* Look at what came; ends its script perhaps. */
+void receiveException(Actor *actor, Stack *stack, HaskellObj exception);
+/* Small integers, or objects that the collector moves. */
+HaskellObj newThrow(Stack *stack, int serial);
+/* The serial of a throw that was received; -1: something else. */
+int throwOf(HaskellObj exception);
+
+/* ---- Steps --------------------------------------------------------------------------------------------------------- */
+
+typedef void Step(Stack *stack, Actor *actor);
+extern Step *const stepTable[STEPS];
+Step stepTake, stepPut, stepTryTake, stepTryPut, stepRead, stepMint, stepBurn, stepThunk, stepThrow, stepFork, stepLock;
+Step stepUnmask, stepAllow, stepYield, stepDelay, stepSpin, stepAllocate, stepCall, stepNest, stepCollect, stepOutside, stepPipe,
+    stepLose, stepLoop;
+
+HaskellObj newToken(Stack *stack, Scene *scene, uint64_t random, int holder, int *serial);
+int tokenOf(HaskellObj token);
+void retireToken(Scene *scene, int serial, int holder);
+/* The token goes from one to the other; it is an error if it was not with the first. */
+void moveToken(Scene *scene, int serial, int from, int to);
+HaskellObj newThunk(Capability *cap, Scene *scene, int place, HaskellObj board);
+HsInt thunkValue(const Scene *scene, int place);
+HaskellObj newPairThunk(Capability *cap, int other, HaskellObj board);
+/* Throw at an actor whose ThreadId is known; last: it has to end. */
+void throwAt(Stack *stack, Actor *actor, int target, bool last);
+
+/* ---- C threads, rounds (sched_rounds.c) ---------------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t scenes, visits, actors, throws, received, tokens, ends[ENDS], interrupted, refused;
+} Outcomes;
+
+typedef struct Player {
+    unsigned number;
+    uint64_t random;
+    pthread_t thread;
+    _Atomic uint64_t steps;        /* grows with all that it, and its scene's actors, do */
+    _Atomic bool arrived;
+    uint64_t iterations, roundIterations;
+    Outcomes outcomes;
+    Scene *scene;
+} Player;
+
+typedef struct {
+    /* Even: started and not ending. main adds one before it ends the runtime, and one after it started it again. */
+    _Atomic uint64_t phase;
+    _Atomic uint64_t ends;         /* phases whose runtime has ended: hs_exit came back */
+    _Atomic bool stop;
+    _Atomic int mode;
+    _Atomic unsigned failures;
+    _Atomic uint64_t collections;
+    Player *players;
+} Game;
+
+extern Game game;
+
+void noteStep(Player *player);
+bool roundIsOver(Player *player);
+void playRounds(void);
+unsigned countRounds(void);
+/* Whether a call that began in this phase may have been ended by the runtime's end. */
+static inline bool mayBeInterrupted(uint64_t phase) { return phase % 2 != 0 || atomic_load(&game.phase) != phase; }
+
+/* ---- Failures and the watchdog (sched_watch.c) --------------------------------------------------------------------- */
+
+__attribute__((format(printf, 2, 3))) void fail(const Scene *scene, const char *format, ...);
+#define EXPECT(scene, condition, ...) ((condition) ? (void)0 : fail((scene), __VA_ARGS__))
+void printReplay(FILE *to);
+void startWatch(void);
+void stopWatch(void);
+
+#endif

@@ -1,0 +1,155 @@
+/* stress/sched: an actor's life. */
+#include "sched.h"
+
+Step *const stepTable[STEPS] = {
+    [STEP_TAKE] = stepTake,         [STEP_PUT] = stepPut,   [STEP_TRY_TAKE] = stepTryTake, [STEP_TRY_PUT] = stepTryPut,
+    [STEP_READ] = stepRead,         [STEP_MINT] = stepMint, [STEP_BURN] = stepBurn,        [STEP_THUNK] = stepThunk,
+    [STEP_THROW] = stepThrow,       [STEP_FORK] = stepFork, [STEP_LOCK] = stepLock,        [STEP_UNMASK] = stepUnmask,
+    [STEP_ALLOW] = stepAllow,       [STEP_YIELD] = stepYield, [STEP_DELAY] = stepDelay,    [STEP_SPIN] = stepSpin,
+    [STEP_ALLOCATE] = stepAllocate, [STEP_CALL] = stepCall, [STEP_NEST] = stepNest,        [STEP_COLLECT] = stepCollect,
+    [STEP_OUTSIDE] = stepOutside,   [STEP_PIPE] = stepPipe, [STEP_LOSE] = stepLose,        [STEP_LOOP] = stepLoop,
+};
+
+/* ---- The script ---------------------------------------------------------------------------------------------------- */
+
+static StepKind drawStep(const Scene *scene, uint64_t *random)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < STEPS; i++) sum += scene->weights[i];
+    uint64_t at = nextRandom(random) % sum;
+    for (int i = 0; i < STEPS; i++) {
+        if (at < scene->weights[i]) return (StepKind)i;
+        at -= scene->weights[i];
+    }
+    return STEP_YIELD;
+}
+
+static HaskellObj playSteps(Stack *stack, void *arg)
+{
+    Actor *actor = arg;
+    Slot *slot = actor->slot;
+    while (slot->done < slot->steps) {
+        atomic_fetch_add_explicit(&slot->done, 1, memory_order_relaxed);
+        StepKind kind = drawStep(actor->scene, &slot->random);
+        atomic_store_explicit(&slot->doing, (int)kind, memory_order_relaxed);
+        stepTable[kind](stack, actor);
+        noteStep(actor->scene->owner);
+    }
+    return CAPSTAN_UNIT;
+}
+
+/* ---- What it catches ----------------------------------------------------------------------------------------------- */
+
+CAPSTAN_CON(SchedThrow, 7, serial)
+
+HaskellObj newThrow(Stack *stack, int serial)
+{
+    HaskellObj small = CAPSTAN_SMALL_INT(serial), boxed = serial % 2 == 0 ? SchedThrow_new(stack->cap, small) : small;
+    return boxed == CAPSTAN_POISON ? small : boxed;
+}
+
+int throwOf(HaskellObj exception)
+{
+    if (CAPSTAN_IS(SchedThrow, exception)) exception = CAPSTAN_GET(SchedThrow, exception, serial);
+    return rts_isSmallInt(exception) ? (int)rts_smallIntValue(exception) : -1;
+}
+
+/* What it was about when the exception came has not happened. */
+static void undoStep(Actor *actor, int received)
+{
+    if (actor->putting) moveToken(actor->scene, actor->token, IN_MVAR, actor->number);
+    actor->putting = false;
+    if (actor->throwing < 0) return;
+    /* Its own throw, if that was at itself. */
+    atomic_store(&actor->scene->throws[actor->throwing].outcome,
+                 actor->throwing == received ? THROW_RETURNED : THROW_INTERRUPTED);
+    actor->throwing = -1;
+}
+
+static void receiveThrow(Actor *actor, int serial)
+{
+    Scene *scene = actor->scene;
+    if (serial >= (int)atomic_load(&scene->thrown) || serial >= MAX_THROWS) {
+        fail(scene, "actor %d received throw %d, which there was not", actor->number, serial);
+        return;
+    }
+    Throw *throw = &scene->throws[serial];
+    int before = atomic_fetch_add(&throw->received, 1);
+    EXPECT(scene, before == 0, "actor %d received throw %d for the %dth time", actor->number, serial, before + 1);
+    EXPECT(scene, throw->target == actor->number, "actor %d received throw %d, which was for actor %d", actor->number, serial,
+           throw->target);
+    EXPECT(scene, atomic_load(&throw->outcome) == THROW_PENDING || atomic_load(&throw->outcome) == THROW_RETURNED,
+           "actor %d received throw %d, whose outcome was %d", actor->number, serial, throw->outcome);
+    if (throw->last || oneIn(&actor->slot->random, 3)) actor->ending = true;
+}
+
+/* Exceptions of the runtime's own, which its step may have asked for. */
+static void receiveOther(Actor *actor, Stack *stack, HaskellObj exception)
+{
+    char text[200];
+    StepKind kind = (StepKind)atomic_load(&actor->slot->doing);
+    if (exception == &capstan_BlockedIndefinitelyOnMVar_closure && kind == STEP_LOSE) return;
+    if (exception == &capstan_NonTermination_closure && kind == STEP_LOOP) return;
+    rts_showException(stack->cap, exception, text, sizeof text);
+    fail(actor->scene, "actor %d (step %s) got the exception \"%s\"", actor->number, stepNames[kind], text);
+}
+
+void receiveException(Actor *actor, Stack *stack, HaskellObj exception)
+{
+    int serial = throwOf(exception);
+    undoStep(actor, serial);
+    EXPECT(actor->scene, rts_getMaskingState(stack) == RtsMaskedInterruptible, "actor %d: the mask is %d after an exception",
+           actor->number, (int)rts_getMaskingState(stack));
+    if (serial >= 0) receiveThrow(actor, serial);
+    else receiveOther(actor, stack, exception);
+}
+
+/* ---- Its end ------------------------------------------------------------------------------------------------------- */
+
+static HaskellObj signalEnd(Stack *stack, void *arg)
+{
+    Actor *actor = arg;
+    rts_putMVar(stack, rts_getElem(actor->board, BOARD_DONE), CAPSTAN_SMALL_INT(actor->number));
+    return CAPSTAN_UNIT;
+}
+
+static void endActor(Stack *stack, Actor *actor)
+{
+    if (actor->token >= 0) retireToken(actor->scene, actor->token, actor->number);
+    actor->token = -1;
+    atomic_store(&actor->slot->end, actor->ending ? END_THROWN : END_SCRIPT);
+    atomic_store(&actor->slot->ended, true);
+    if (actor->slot->kind != ACTOR_OWNER) rts_withMask(stack, RtsMaskedUninterruptible, signalEnd, actor);
+    noteStep(actor->scene->owner);
+}
+
+void playActor(Stack *stack, Scene *scene, int number, HaskellObj board)
+{
+    Actor actor = { scene, &scene->slots[number], number, board, CAPSTAN_UNIT, -1, false, -1, false };
+    CAPSTAN_ROOTS(stack, actor.board, actor.hand);
+    EXPECT(scene, rts_getMaskingState(stack) == RtsMaskedInterruptible, "actor %d begins with the mask %d", number,
+           (int)rts_getMaskingState(stack));
+    rts_setElem(stack->cap, actor.board, BOARD_ACTORS + (size_t)number, rts_myThreadId(stack));
+    atomic_store(&actor.slot->registered, true);
+    while (!actor.ending && actor.slot->done < actor.slot->steps) {
+        HaskellObj result;
+        if (!rts_try(stack, playSteps, &actor, &result)) receiveException(&actor, stack, result);
+    }
+    endActor(stack, &actor);
+    CAPSTAN_UNROOT(stack);
+}
+
+typedef struct { Scene *scene; int number; HaskellObj board; } Entrance;
+
+static HaskellObj enter(Stack *stack, void *arg)
+{
+    Entrance *e = arg;
+    playActor(stack, e->scene, e->number, e->board);
+    return CAPSTAN_UNIT;
+}
+
+CAPSTAN_IO(schedActor, scene, number, board)
+{
+    Entrance e = { rts_getPtr(scene), (int)rts_intValue(number), board };
+    return rts_withMask(stack, RtsMaskedInterruptible, enter, &e);
+}

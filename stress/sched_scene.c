@@ -1,0 +1,338 @@
+/* stress/sched: one scene. */
+#include "sched.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- Its record ------------------------------------------------------------------------------------------------------ */
+
+Scene *newScene(Player *player)
+{
+    Scene *scene = calloc(1, sizeof *scene);
+    if (scene == NULL) return NULL;
+    scene->owner = player;
+    pthread_mutex_init(&scene->lock, NULL);
+    if (pipe(scene->pipe) != 0) return NULL;
+    for (int i = 0; i < 2; i++) fcntl(scene->pipe[i], F_SETFL, O_NONBLOCK);
+    return scene;
+}
+
+void freeScene(Scene *scene)
+{
+    for (int i = 0; i < 2; i++) close(scene->pipe[i]);
+    pthread_mutex_destroy(&scene->lock);
+    free(scene);
+}
+
+/* Each scene leaves about half of the steps out: what is rare in the whole mix is frequent in some scene. */
+static void drawWeights(Scene *scene, uint64_t *random)
+{
+    unsigned sum = 0;
+    bool all = options.all || oneIn(random, 4);
+    for (int i = 0; i < STEPS; i++) {
+        scene->weights[i] = all || oneIn(random, 2) ? options.weights[i] : 0;
+        if (scene->lost && i != STEP_LOSE && i != STEP_LOOP) scene->weights[i] = 0;
+        sum += scene->weights[i];
+    }
+    if (sum == 0) memcpy(scene->weights, options.weights, sizeof scene->weights);
+}
+
+/* With none left that could know it. */
+static void resetScene(Scene *scene, uint64_t *random)
+{
+    char bytes[512];
+    while (read(scene->pipe[0], bytes, sizeof bytes) > 0) {}
+    scene->seed = nextRandom(random);
+    scene->mvars = 1 + below(random, MAX_MVARS);
+    scene->lost = oneIn(random, 40) && options.weights[STEP_LOSE] + options.weights[STEP_LOOP] != 0;
+    drawWeights(scene, random);
+    scene->closed = false;
+    scene->begun = scene->taken = 0;
+    memset(scene->slots, 0, sizeof scene->slots);
+    scene->minted = scene->thrown = 0;
+    memset(scene->throws, 0, sizeof scene->throws);
+    scene->insideLock = 0;
+    scene->written = scene->read = 0;
+    for (int i = 0; i < THUNKS; i++) {
+        scene->thunkStarts[i] = scene->thunkEnds[i] = 0;
+        scene->thunkSeen[i] = false;
+    }
+}
+
+int claimSlot(Scene *scene, ActorKind kind, uint64_t random)
+{
+    int number = -1;
+    pthread_mutex_lock(&scene->lock);
+    if (scene->open && scene->begun < options.actors) {
+        number = (int)scene->begun++;
+        Slot *slot = &scene->slots[number];
+        slot->kind = kind;
+        slot->random = random;
+        slot->steps = 1 + below(&slot->random, kind == ACTOR_NESTED ? options.script / 4 + 1 : options.script);
+    }
+    pthread_mutex_unlock(&scene->lock);
+    return number;
+}
+
+/* ---- The board ------------------------------------------------------------------------------------------------------- */
+
+static void setPlace(Stack *stack, HaskellObj board, int place, HaskellObj v)
+{
+    rts_setElem(stack->cap, board, (size_t)place, v);
+}
+
+/* Context: no safepoint happens. */
+static HaskellObj makeBoard(Stack *stack, Scene *scene)
+{
+    Capability *cap = stack->cap;
+    HaskellObj board = rts_mkArray(cap, BOARD_SIZE, CAPSTAN_UNIT), lock = rts_mkMVar(cap);
+    rts_tryPutMVar(stack, lock, CAPSTAN_UNIT);
+    setPlace(stack, board, BOARD_DONE, rts_mkMVar(cap));
+    setPlace(stack, board, BOARD_LOCK, lock);
+    for (int i = 0; i < 2; i++) setPlace(stack, board, BOARD_PAIR + i, newPairThunk(cap, 1 - i, board));
+    for (int i = 0; i < (int)scene->mvars; i++) setPlace(stack, board, BOARD_MVARS + i, rts_mkMVar(cap));
+    for (int i = 0; i < THUNKS; i++) setPlace(stack, board, BOARD_THUNKS + i, newThunk(cap, scene, i, board));
+    return board;
+}
+
+/* Some tokens to begin with. */
+static void layTokens(Stack *stack, Scene *scene, HaskellObj board, uint64_t *random)
+{
+    for (unsigned i = below(random, scene->mvars + 1); i > 0; i--) {
+        int serial;
+        HaskellObj token = newToken(stack, scene, nextRandom(random), IN_MVAR, &serial);
+        HaskellObj mvar = rts_getElem(board, BOARD_MVARS + below(random, scene->mvars));
+        if (!rts_tryPutMVar(stack, mvar, token)) retireToken(scene, serial, IN_MVAR);
+    }
+}
+
+static void gatherTokens(Stack *stack, Scene *scene, HaskellObj board)
+{
+    for (unsigned i = 0; i < scene->mvars; i++) {
+        HaskellObj token;
+        if (!rts_tryTakeMVar(stack, rts_getElem(board, BOARD_MVARS + i), &token)) continue;
+        if (tokenOf(token) >= 0) retireToken(scene, tokenOf(token), IN_MVAR);
+        else fail(scene, "MVar %u held %p, which is no token", i, (void *)token);
+    }
+}
+
+/* ---- The reaper: sees to it that all actors end ---------------------------------------------------------------------- */
+
+static unsigned reapOnce(Stack *stack, Actor *reaper)
+{
+    Scene *scene = reaper->scene;
+    pthread_mutex_lock(&scene->lock);
+    unsigned n = scene->begun;
+    pthread_mutex_unlock(&scene->lock);
+    for (unsigned i = 0; i < n; i++) {
+        noteStep(scene->owner);
+        if (!atomic_load(&scene->slots[i].ended)) throwAt(stack, reaper, (int)i, true);
+    }
+    return n;
+}
+
+CAPSTAN_IO(schedReaper, ptr, board)
+{
+    Scene *scene = rts_getPtr(ptr);
+    uint64_t random = scene->seed ^ 0x5eed;
+    Actor reaper = { scene, NULL, -1, board, CAPSTAN_UNIT, -1, false, -1, false };
+    CAPSTAN_ROOTS(stack, reaper.board);
+    rts_threadDelay(stack, below(&random, oneIn(&random, 4) ? 20000 : 2000));
+    while (!atomic_load(&scene->closed)) {
+        reapOnce(stack, &reaper);
+        rts_threadDelay(stack, 100 + below(&random, 1000));
+    }
+    rts_putMVar(stack, rts_getElem(reaper.board, BOARD_DONE), CAPSTAN_SMALL_INT(-1));
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* ---- The owner's in-call --------------------------------------------------------------------------------------------- */
+
+static void forkActors(Stack *stack, Scene *scene, HaskellObj board, uint64_t *random)
+{
+    for (unsigned i = below(random, options.actors); i > 0; i--) {
+        int number = claimSlot(scene, ACTOR_FORKED, nextRandom(random));
+        if (number < 0) return;
+        HaskellObj args[] = { rts_mkPtr(stack->cap, scene), CAPSTAN_SMALL_INT(number), board };
+        HaskellObj io = &schedActor_closure;
+        for (int j = 0; j < 3; j++) io = rts_apply(stack->cap, io, args[j]);
+        rts_fork(stack, io);
+    }
+}
+
+/* Whether all have ended; then no other may begin. */
+static bool closeScene(Scene *scene)
+{
+    pthread_mutex_lock(&scene->lock);
+    bool all = scene->taken == scene->begun;
+    if (all) scene->open = false;
+    pthread_mutex_unlock(&scene->lock);
+    return all;
+}
+
+static HaskellObj awaitEnds(Stack *stack, void *arg)
+{
+    Actor *owner = arg;
+    Scene *scene = owner->scene;
+    for (; !closeScene(scene); scene->taken++) {
+        HaskellObj who = rts_takeMVar(stack, rts_getElem(owner->board, BOARD_DONE));
+        EXPECT(scene, atomic_load(&scene->slots[rts_intValue(who)].ended), "actor %ld says that it has ended, but has not",
+               (long)rts_intValue(who));
+    }
+    atomic_store(&scene->closed, true);
+    if (scene->lost) return CAPSTAN_UNIT;
+    HaskellObj who = rts_takeMVar(stack, rts_getElem(owner->board, BOARD_DONE));
+    EXPECT(scene, who == CAPSTAN_SMALL_INT(-1), "the reaper's end is that of %ld", (long)rts_intValue(who));
+    return CAPSTAN_UNIT;
+}
+
+/* Throws that come late are received here. */
+static void awaitActors(Stack *stack, Scene *scene, HaskellObj board)
+{
+    Actor owner = { .scene = scene, .slot = &scene->slots[0], .board = board, .hand = CAPSTAN_UNIT, .token = -1, .throwing = -1 };
+    HaskellObj result;
+    CAPSTAN_ROOTS(stack, owner.board);
+    scene->taken = 1; /* the owner itself */
+    while (!rts_try(stack, awaitEnds, &owner, &result)) receiveException(&owner, stack, result);
+    CAPSTAN_UNROOT(stack);
+}
+
+static HaskellObj playOwner(Stack *stack, void *arg)
+{
+    Scene *scene = arg;
+    uint64_t random = scene->seed;
+    HaskellObj board = makeBoard(stack, scene), reaper = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, board, reaper);
+    scene->board = getStablePtr((StgPtr)board);
+    layTokens(stack, scene, board, &random);
+    if (!scene->lost)
+        reaper = rts_fork(stack, rts_apply(stack->cap, rts_apply(stack->cap, &schedReaper_closure, rts_mkPtr(stack->cap, scene)), board));
+    pthread_mutex_lock(&scene->lock);
+    scene->open = true;
+    pthread_mutex_unlock(&scene->lock);
+    int number = claimSlot(scene, ACTOR_OWNER, nextRandom(&random));
+    forkActors(stack, scene, board, &random);
+    playActor(stack, scene, number, board);
+    awaitActors(stack, scene, board);
+    gatherTokens(stack, scene, board);
+    freeStablePtr(scene->board);
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+CAPSTAN_IO(schedOwner, ptr) { return rts_withMask(stack, RtsMaskedInterruptible, playOwner, rts_getPtr(ptr)); }
+
+/* ---- What must be true at the end ------------------------------------------------------------------------------------ */
+
+static void checkThrow(const Scene *scene, unsigned serial)
+{
+    const Throw *throw = &scene->throws[serial];
+    int outcome = throw->outcome, received = throw->received;
+    bool right = (outcome == THROW_RETURNED && received == 1) || (outcome == THROW_FOUND_ENDED && received <= 1) ||
+                 (outcome == THROW_INTERRUPTED && received == 0);
+    EXPECT(scene, right, "throw %u at actor %d: outcome %d, received %d times", serial, throw->target, outcome, received);
+}
+
+static void checkScene(Scene *scene, Outcomes *outcomes)
+{
+    for (unsigned i = 0; i < scene->minted; i++)
+        EXPECT(scene, scene->holder[i] == NOWHERE, "token %u is with %d", i, scene->holder[i]);
+    for (unsigned i = 0; i < scene->begun; i++) {
+        EXPECT(scene, scene->slots[i].ended, "actor %u has not ended", i);
+        outcomes->ends[scene->slots[i].end]++;
+    }
+    for (unsigned i = 0; i < scene->thrown; i++) {
+        checkThrow(scene, i);
+        outcomes->received += (unsigned)scene->throws[i].received;
+    }
+    for (int i = 0; i < THUNKS; i++)
+        EXPECT(scene, !scene->thunkSeen[i] || scene->thunkEnds[i] == 1, "thunk %d has a value, and was finished %d times", i,
+               scene->thunkEnds[i]);
+    EXPECT(scene, scene->insideLock == 0, "%d are inside the lock", scene->insideLock);
+    char byte;
+    while (read(scene->pipe[0], &byte, 1) == 1) scene->read++;
+    EXPECT(scene, scene->read == scene->written, "%" PRIu64 " bytes went into the pipe, %" PRIu64 " came out", scene->written,
+           scene->read);
+    outcomes->actors += scene->begun;
+    outcomes->throws += scene->thrown;
+    outcomes->tokens += scene->minted;
+}
+
+/* Nobody may be left who knows it. */
+static void leaveScene(Scene *scene)
+{
+    pthread_mutex_lock(&scene->lock);
+    scene->open = false;
+    pthread_mutex_unlock(&scene->lock);
+    while (atomic_load(&scene->inC) != 0 || atomic_load(&scene->guests) != 0) usleep(100);
+}
+
+/* ---- Calls of C threads ---------------------------------------------------------------------------------------------- */
+
+void playScene(Player *player)
+{
+    Scene *scene = player->scene;
+    resetScene(scene, &player->random);
+    uint64_t phase = scene->phase = atomic_load(&game.phase);
+    Capability *cap = rts_lock();
+    SchedulerStatus status = Refused;
+    if (!rts_isDead(cap)) {
+        rts_evalIO(&cap, rts_apply(cap, &schedOwner_closure, rts_mkPtr(cap, scene)), NULL);
+        status = rts_getSchedStatus(cap);
+    }
+    char text[200] = "";
+    if (status == Killed) rts_showException(cap, rts_getException(cap), text, sizeof text);
+    rts_unlock(cap);
+    if (status == Success) {
+        leaveScene(scene);
+        checkScene(scene, &player->outcomes);
+        player->outcomes.scenes++;
+        return;
+    }
+    EXPECT(scene, (status == Refused || status == Interrupted) && mayBeInterrupted(phase),
+           "the owner's in-call ended with status %d: %s", (int)status, text);
+    if (status == Refused) player->outcomes.refused++;
+    else player->outcomes.interrupted++;
+    /* Others of this scene may still run, until their runtime has ended. */
+    uint64_t now = atomic_load(&game.phase);
+    while (atomic_load(&game.ends) < (now + 1) / 2) usleep(100);
+    leaveScene(scene);
+}
+
+/* Into a scene of this phase that is open. */
+static bool joinScene(Player *player, Scene *scene, Capability **cap, uint64_t phase)
+{
+    if (atomic_load(&game.phase) != phase || scene->phase != phase) return false;
+    int number = claimSlot(scene, ACTOR_GUEST, nextRandom(&player->random));
+    if (number < 0) return false;
+    HaskellObj io = rts_apply(*cap, &schedActor_closure, rts_mkPtr(*cap, scene));
+    io = rts_apply(*cap, io, rts_mkInt(*cap, number));
+    io = rts_apply(*cap, io, (HaskellObj)(void *)deRefStablePtr(scene->board));
+    rts_evalIO(cap, io, NULL);
+    SchedulerStatus status = rts_getSchedStatus(*cap);
+    EXPECT(scene, status == Success || (status == Interrupted && mayBeInterrupted(phase)),
+           "the in-call of guest %d ended with status %d", number, (int)status);
+    if (status != Success) player->outcomes.interrupted++;
+    return true;
+}
+
+void visitScene(Player *player)
+{
+    Scene *scene = game.players[below(&player->random, options.threads)].scene;
+    uint64_t phase = atomic_load(&game.phase);
+    /* From here on its owner waits for us. */
+    atomic_fetch_add(&scene->guests, 1);
+    Capability *cap = rts_lock();
+    if (rts_isDead(cap)) {
+        player->outcomes.refused++;
+        EXPECT(NULL, mayBeInterrupted(phase), "refused a capability with %s", rts_statusName(rts_getRefusal(cap)));
+    } else if (joinScene(player, scene, &cap, phase)) {
+        player->outcomes.visits++;
+    }
+    rts_unlock(cap);
+    atomic_fetch_sub(&scene->guests, 1);
+}

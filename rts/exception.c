@@ -84,6 +84,9 @@ void rts_raiseError(Stack *stack, const char *format, ...)
 bool rts_try(Stack *stack, HaskellObj (*body)(Stack *stack, void *arg), void *arg, HaskellObj *result)
 {
     CatchResult r = archCatch(stack, body, arg);
+    /* The mask is what it was at entry: an exception that it held back may come now. */
+    if (r.raised && atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0)
+        __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
     *result = r.value;
     return !r.raised;
 }

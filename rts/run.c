@@ -244,6 +244,7 @@ static void startOnStack(void *arg)
 static RunResult serveAtHome(Task *task)
 {
     Capability *cap = task->cap;
+    stopCounting(cap);
     __atomic_store_n(&regsOf(cap)->stack, NULL, __ATOMIC_RELAXED);
     for (uint32_t asked; (asked = atomic_load_explicit(&cap->attention, memory_order_relaxed)) & ATTENTION_POLL;) {
         if (asked & ATTENTION_SHUTDOWN) return RUN_ENDING;

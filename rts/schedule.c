@@ -24,6 +24,7 @@ void suspendThread(Stack *stack)
     incall->suspended = true;
     incall->task->cap = NULL;
     incall->task->last = cap;
+    stopCounting(cap);
     forgetDebts(&cap->nursery);
     releaseCapability(cap, incall->task);
 }
@@ -320,6 +321,7 @@ static void leaveForCall(Stack *stack, Task *task)
     workerCalls(true);
     task->cap = NULL;
     task->last = cap;
+    stopCounting(cap);
     __atomic_store_n(&regsOf(cap)->stack, NULL, __ATOMIC_RELAXED);
     releaseCapability(cap, task);
 }

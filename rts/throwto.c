@@ -156,9 +156,9 @@ static bool enlist(StgTSO *target, HaskellObj threadId, StgTSO *me)
 void rts_throwTo(Stack *stack, HaskellObj threadId, HaskellObj exception)
 {
     if (rts_isImmediate(threadId) || rts_info(threadId)->kind != CLOSURE_TSO) rts_raise(stack, &capstan_WrongKind_closure);
-    {
+    if (isPolled(stack)) {
         CAPSTAN_ROOTS(stack, threadId, exception);
-        if (isPolled(stack)) safepoint(stack);
+        safepoint(stack);
         CAPSTAN_UNROOT(stack);
     }
     StgTSO *me = stack->tso, *target = threadOf(threadId);
@@ -202,6 +202,7 @@ void endThread(Capability *cap, StgTSO *tso, uint8_t how)
     unlockTSO(tso);
     if (isBound(tso) && tso->flags & TSO_KEPT) forgetNamed(tso);
     dropTimeouts(tso);
+    if (tso->flags & TSO_COUNTED) stopCounting(cap);
     tso->flags = 0;
 }
 

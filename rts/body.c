@@ -48,7 +48,13 @@ HaskellObj runStrictIOThread(Stack *stack, void *closure)
 
 /* ---- Unbound threads ---- */
 
-static ArchBody *const bodies[BODY_KINDS] = { runGenThread, runIOThread, runStrictIOThread };
+static HaskellObj runNative(Stack *stack, void *closure)
+{
+    NativeBody *body = nativeBodyOf(closure);
+    return body->run(stack, body);
+}
+
+static ArchBody *const bodies[BODY_KINDS] = { runGenThread, runIOThread, runStrictIOThread, runNative };
 
 /* Ends that are nobody's mistake. */
 static bool isQuietDeath(HaskellObj exception)
@@ -57,7 +63,7 @@ static bool isQuietDeath(HaskellObj exception)
            exception == CAPSTAN_SHUTDOWN;
 }
 
-static void reportUncaught(Capability *cap, StgTSO *tso, HaskellObj exception)
+void reportUncaught(Capability *cap, StgTSO *tso, HaskellObj exception)
 {
     char text[256];
     if (hostConfig.uncaughtHook == NULL && isQuietDeath(exception)) return;
@@ -71,8 +77,10 @@ static void reportUncaught(Capability *cap, StgTSO *tso, HaskellObj exception)
 
 static void dieUnborn(Capability *cap, StgTSO *tso, HaskellObj exception)
 {
-    reportUncaught(cap, tso, exception);
+    NativeBody *native = tso->body == BODY_NATIVE ? nativeBodyOf(tso->closure) : NULL;
+    if (native == NULL) reportUncaught(cap, tso, exception);
     endThread(cap, tso, ThreadDied);
+    if (native != NULL) native->unborn(cap, native);
 }
 
 static void runUnbound(Stack *stack, StgTSO *tso)
@@ -133,25 +141,27 @@ void scheduleThreadOn(Capability *cap, StgWord n, StgTSO *tso)
     }
 }
 
-static StgTSO *forkHere(Stack *stack, HaskellObj io)
+static StgTSO *forkHere(Stack *stack, HaskellObj io, HaskellObj *handle)
 {
     StgTSO *tso = newThread(stack->cap, io, BODY_IO, (uint8_t)stack->mask);
-    if (CAPSTAN_UNLIKELY(tso == NULL)) rts_raise(stack, &capstan_HeapOverflow_closure);
-    return tso;
+    *handle = CAPSTAN_LIKELY(tso != NULL) ? threadHandle(stack->cap, tso) : CAPSTAN_POISON;
+    if (CAPSTAN_LIKELY(*handle != CAPSTAN_POISON)) return tso;
+    if (tso != NULL) retireThread(stack->cap, tso);
+    rts_raise(stack, &capstan_HeapOverflow_closure);
 }
 
 HaskellObj rts_fork(Stack *stack, HaskellObj io)
 {
-    StgTSO *tso = forkHere(stack, io);
-    HaskellObj handle = threadHandle(stack->cap, tso);
+    HaskellObj handle;
+    StgTSO *tso = forkHere(stack, io, &handle);
     pushRunQueue(stack->cap, tso);
     return handle;
 }
 
 HaskellObj rts_forkOn(Stack *stack, unsigned n, HaskellObj io)
 {
-    StgTSO *tso = forkHere(stack, io);
-    HaskellObj handle = threadHandle(stack->cap, tso);
+    HaskellObj handle;
+    StgTSO *tso = forkHere(stack, io, &handle);
     scheduleThreadOn(stack->cap, n, tso);
     return handle;
 }

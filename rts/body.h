@@ -9,6 +9,9 @@ HaskellObj runGenThread(Stack *stack, void *closure);
 HaskellObj runIOThread(Stack *stack, void *closure);
 HaskellObj runStrictIOThread(Stack *stack, void *closure);
 
+/* An exception ended a thread: tell the host. */
+void reportUncaught(Capability *cap, StgTSO *tso, HaskellObj exception);
+
 /* Make unbound threads run these. */
 void initBodies(void);
 

@@ -95,42 +95,44 @@ static Capability *tryMakeWay(InCall *incall)
 }
 
 /* The whole of it: newBoundTask, newInCall, waitForCapability. */
-__attribute__((noinline)) static Capability *lockSlow(bool wait)
+__attribute__((noinline)) static Capability *lockSlow(bool wait, bool hooks)
 {
     Capability *cap;
-    Task *task = newBoundTask(&cap, wait);
+    Task *task = newBoundTask(&cap, hooks);
     if (task == NULL) return cap;
     InCall *incall = newInCall(task);
-    if (incall == NULL) return refuse(&deadNoMemory, "rts_lock", wait);
+    if (incall == NULL) return refuse(&deadNoMemory, "rts_lock", hooks);
     cap = wait ? waitForCapability(task) : find_capability_for_task(task);
     if (cap == NULL) {
         endInCall(task, incall);
         bool sentHome = wait && task->wakeup == WAIT_CLOSED, busy = !wait && numCapabilities != 0;
         retireTemporary();
-        return busy ? &deadBusy : refuseClosed(sentHome, wait);
+        return busy ? &deadBusy : refuseClosed(sentHome, hooks);
     }
     task->last = cap;
     if (!beginInCall(task, incall, cap)) return cap;
-    return wait ? makeWay(incall, true) : tryMakeWay(incall);
+    return wait ? makeWay(incall, hooks) : tryMakeWay(incall);
 }
 
 /* The same when nothing is in the way: there is a Task, it has a spare InCall, the capability it used last is free. */
 Capability *rts_lock(void)
 {
     Task *task = myTask;
-    if (CAPSTAN_UNLIKELY(task == NULL || task->cap != NULL)) return lockSlow(true);
+    if (CAPSTAN_UNLIKELY(task == NULL || task->cap != NULL)) return lockSlow(true, true);
     InCall *incall = task->spare;
     Capability *cap = task->last;
-    if (CAPSTAN_UNLIKELY(incall == NULL || !tryTakeCapability(cap, task))) return lockSlow(true);
+    if (CAPSTAN_UNLIKELY(incall == NULL || !tryTakeCapability(cap, task))) return lockSlow(true, true);
     task->spare = incall->prev;
     return CAPSTAN_LIKELY(!beginInCall(task, incall, cap)) ? cap : makeWay(incall, true);
 }
 
 RtsStatus rts_tryLock(Capability **out)
 {
-    *out = lockSlow(false);
+    *out = lockSlow(false, false);
     return (*out)->dead;
 }
+
+Capability *lockQuietly(void) { return lockSlow(true, false); }
 
 /* ---- Out ---- */
 
@@ -279,7 +281,7 @@ void rts_evalStableIO(Capability **cap, HsStablePtr s, HsStablePtr *ret)
     if (incall == NULL) return;
     incall->stack.mask = MASKED_INTERRUPTIBLE;
     runStrictIOBound(cap, (HaskellObj)deRefStablePtr(s), &value);
-    incall->stack.mask = UNMASKED;
+    if ((*cap)->dead == RTS_OK) incall->stack.mask = UNMASKED; /* else it is not ours any more */
     if (ret != NULL && rts_getSchedStatus(*cap) == Success && (*ret = getStablePtr((StgPtr)value)) == NULL)
         incall->status = HeapExhausted;
 }

@@ -7,4 +7,7 @@
 /* End the in-calls of a thread that goes away with some in progress. */
 void abandonTask(Task *task);
 
+/* rts_lock for the runtime's own threads: no hook hears that there is no runtime. */
+Capability *lockQuietly(void);
+
 #endif

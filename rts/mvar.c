@@ -186,7 +186,7 @@ bool rts_tryTakeMVar(Stack *stack, HaskellObj v, HaskellObj *value)
     return full;
 }
 
-static bool tryPut(Capability *cap, StgMVar *mvar, HaskellObj value)
+bool tryPutMVar(Capability *cap, StgMVar *mvar, HaskellObj value)
 {
     lockMVar(mvar);
     bool empty = mvar->value == NULL;
@@ -195,7 +195,7 @@ static bool tryPut(Capability *cap, StgMVar *mvar, HaskellObj value)
     return empty;
 }
 
-bool rts_tryPutMVar(Stack *stack, HaskellObj v, HaskellObj value) { return tryPut(stack->cap, mvarOf(stack, v), value); }
+bool rts_tryPutMVar(Stack *stack, HaskellObj v, HaskellObj value) { return tryPutMVar(stack->cap, mvarOf(stack, v), value); }
 
 bool rts_tryReadMVar(Stack *stack, HaskellObj v, HaskellObj *value)
 {
@@ -230,7 +230,7 @@ static void runPut(Capability *cap, Job *job)
     }
     HaskellObj v = readStablePtr(put->mvar), value = put->from != NULL ? readStablePtr(put->from) : put->value;
     if (v != CAPSTAN_POISON && !rts_isImmediate(v) && rts_info(v)->kind == CLOSURE_MVAR && value != CAPSTAN_POISON)
-        tryPut(cap, (StgMVar *)v, value);
+        tryPutMVar(cap, (StgMVar *)v, value);
     dropStablePtr(put->mvar);
     if (put->from != NULL) dropStablePtr(put->from);
     rtsFree(put);

@@ -6,11 +6,17 @@
 #include "throwto.h"
 #include "timeout.h"
 
+/* How many threads are on their way into the cache while one is scanned: a parked one is four cache lines that nobody has touched for long. */
+#define AHEAD 16
+
 static struct {
-    uint32_t number;     /* [stopped] of this walk */
-    StgTSO *gray;        /* [stopped] reached, not yet scanned */
-    size_t scanned;      /* [stopped] */
-    StgTSO *revived;     /* [stopped] blocked for ever, through gray */
+    uint32_t number;         /* [stopped] of this walk */
+    StgTSO *gray;            /* [stopped] reached, not yet scanned */
+    StgTSO *ring[AHEAD];     /* [stopped] the next of them, being fetched */
+    unsigned first, length;  /* [stopped] of the ring */
+    size_t scanned;          /* [stopped] threads */
+    size_t unbound, seen;    /* [stopped] unbound ones that were scanned; that there are */
+    StgTSO *revived;         /* [stopped] blocked for ever, through gray */
 } roots;
 
 static void reach(StgTSO *tso)
@@ -27,7 +33,8 @@ static void begin(void)
 {
     roots.number++;
     roots.gray = NULL;
-    roots.scanned = 0;
+    roots.length = roots.first = 0;
+    roots.scanned = roots.unbound = roots.seen = 0;
 }
 
 /* Waits for something that only managed code can bring about. */
@@ -70,14 +77,36 @@ static void scanThread(StgTSO *tso, RootVisitor visit)
 
 static size_t countScanned(void) { return roots.scanned; }
 
+/* Into the ring with the next ones.  First the record is fetched, half a ring later its stack, a quarter later the roots there. */
+static void fillRing(void)
+{
+    while (roots.length < AHEAD && roots.gray != NULL) {
+        StgTSO *tso = roots.gray;
+        roots.gray = tso->gray;
+        if (roots.gray != NULL) __builtin_prefetch(&roots.gray->gray);
+        __builtin_prefetch(tso);
+        roots.ring[(roots.first + roots.length++) % AHEAD] = tso;
+    }
+}
+
+static inline Stack *stackInRing(unsigned i)
+{
+    return i < roots.length ? roots.ring[(roots.first + i) % AHEAD]->stack : NULL;
+}
+
 static bool scanOne(RootVisitor visit)
 {
-    StgTSO *tso = roots.gray;
-    if (tso == NULL) return false;
-    roots.gray = tso->gray;
-    if (roots.gray != NULL) __builtin_prefetch(roots.gray->stack);
+    fillRing();
+    if (roots.length == 0) return false;
+    Stack *stack = stackInRing(AHEAD / 2);
+    if (stack != NULL) __builtin_prefetch(&stack->roots);
+    if ((stack = stackInRing(AHEAD / 4)) != NULL) __builtin_prefetch(stack->roots);
+    StgTSO *tso = roots.ring[roots.first];
+    roots.first = (roots.first + 1) % AHEAD;
+    roots.length--;
     scanThread(tso, visit);
     roots.scanned++;
+    roots.unbound += !isBound(tso);
     return true;
 }
 
@@ -102,6 +131,7 @@ static void scanTask(Task *task, void *unused)
 
 static void scanUnbound(StgTSO *tso, void *unused)
 {
+    roots.seen++;
     if (whyOf(tso) != ThreadBlockedOnCCall && !isWaitingInside(tso)) reach(tso);
 }
 
@@ -132,7 +162,7 @@ static void reviveTask(Task *task, void *unused)
 static bool revive(void)
 {
     if (roots.revived != NULL) return false; /* done before: nothing new can be lost */
-    eachThread(reviveUnbound, NULL);
+    if (roots.unbound < roots.seen) eachThread(reviveUnbound, NULL);
     eachTask(reviveTask, NULL);
     for (StgTSO *t = roots.revived, *next; t != NULL; t = next) {
         next = t->gray;

@@ -45,6 +45,9 @@ void threadBlock(Stack *stack);
  * the caller's own. */
 bool interruptWait(StgTSO *tso);
 
+/* Put value into the MVar if it is empty.  Context: the caller holds cap; no safepoint. */
+bool tryPutMVar(Capability *cap, StgMVar *mvar, HaskellObj value);
+
 /* Let the others of the queue run first. */
 void yieldThread(Stack *stack);
 

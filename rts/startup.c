@@ -4,6 +4,7 @@
 #include "arch.h"
 #include "base/lock.h"
 #include "body.h"
+#include "bound.h"
 #include "capability.h"
 #include "exception.h"
 #include "foreign_export.h"
@@ -238,6 +239,7 @@ static void endRuntime(void)
     eachTask(ringEverybody, NULL);
     stopTimekeeper();
     stopWorkers();
+    awaitBoundThreads();
     awaitReleases();
     dropThreads();
     revertStaticThunks();

@@ -128,6 +128,7 @@ static inline void endInCall(Task *task, InCall *incall)
     forgetBoundWaits(&incall->tso);
     incall->stack.roots = NULL;
     incall->stack.trap = NULL;
+    incall->stack.mask = 0;
     incall->exception = CAPSTAN_POISON;
     incall->tso.closure = incall->tso.value = incall->tso.blockedOn = CAPSTAN_UNIT;
     incall->suspended = false;

@@ -15,7 +15,7 @@
 
 typedef struct Chunk_ {
     struct Chunk_ *next;      /* [const] */
-    StgTSO records[CHUNK_RECORDS];
+    _Alignas(64) StgTSO records[CHUNK_RECORDS];
 } Chunk;
 
 static struct {
@@ -46,8 +46,9 @@ __attribute__((noinline)) void lockWordSlow(_Atomic uint32_t *lock)
 
 static Chunk *newChunk(void)
 {
-    Chunk *chunk = rtsCalloc(1, sizeof *chunk);
-    if (chunk == NULL) return NULL;
+    char *raw = rtsCalloc(1, sizeof(Chunk) + 64); /* never freed, so aligned by hand */
+    if (raw == NULL) return NULL;
+    Chunk *chunk = (Chunk *)(((uintptr_t)raw + 63) & ~(uintptr_t)63);
     for (size_t i = 0; i < CHUNK_RECORDS; i++) {
         StgTSO *tso = &chunk->records[i];
         tso->why = THREAD_FREE;

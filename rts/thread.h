@@ -63,6 +63,7 @@ enum { THREAD_FREE = 100, THREAD_NEW = 101 };
 struct InCall_;
 
 struct StgTSO_ {
+    /* A cache line: what a switch and a wait need. */
     StgTSO *link, *back;
     Stack *stack;               /* [owner] NULL until it begins */
     _Atomic uint64_t wait;      /* number * WAIT_STATES + WAIT_* */
@@ -73,22 +74,25 @@ struct StgTSO_ {
     _Atomic uint8_t why;        /* [owner] RtsThreadStatus, or THREAD_* */
     uint8_t flags, body, mask;  /* [owner] mask: when it begins */
 
+    /* And one: what a collection needs besides. */
     HaskellObj closure;         /* [owner] a root: what it evaluates, until it begins */
     HaskellObj handle;          /* its ThreadId, if there is one; not a root */
-    _Atomic uint32_t pending;
-    _Atomic uint32_t lock;      /* guards throwers, waiters */
     StgTSO *throwers;           /* [lock: own] through back, last first */
     StgTSO *waiters;            /* [lock: own] threads that wait for thunks it evaluates, through back */
-    _Atomic uint32_t hasWaiters;
-    uint32_t marked;            /* [stopped] the collection that reached it */
     struct InCall_ *incall;     /* [const] of a bound thread; NULL: unbound */
-    StgTSO *gray, *wakeLink;    /* [stopped] reached and not yet scanned; revived */
     struct Timeout_ *timeouts;  /* [owner] of rts_timeout, the innermost first: timeout.h */
+    StgTSO *gray;               /* [stopped] reached and not yet scanned */
+    uint32_t marked;            /* [stopped] the walk that reached it */
+
+    _Atomic uint32_t pending;
+    _Atomic uint32_t lock;      /* guards throwers, waiters */
+    _Atomic uint32_t hasWaiters;
+    _Atomic uint8_t known;      /* [lock: own to clear] it may be given a ThreadId by others: unbound ones once they run, bound ones once they have one */
+    bool limited;               /* [owner] allocLeft is a limit */
+    StgTSO *wakeLink;           /* [stopped] revived */
     uint64_t id;                /* [owner] */
     int64_t allocLeft;          /* [owner] bytes; the counter of rts_setAllocationCounter */
-    bool limited;               /* [owner] allocLeft is a limit */
-    _Atomic uint8_t known;      /* [lock: own to clear] it may be given a ThreadId by others: unbound ones once they run, bound ones once they have one */
-    char label[31];
+    char label[32];
     Timer timer;                /* delays, deadlines */
 };
 

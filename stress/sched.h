@@ -3,7 +3,7 @@
  * A scene is one program: some MVars, tokens that wander between them, thunks that all may evaluate, and actors.  An actor is a thread with a
  * number: forked, or an in-call of the C thread that owns the scene, of another one (a guest), or of C that an actor called.  Each plays its own
  * random script, masked, and is thrown exceptions by others at any time.  What comes of it is exact all the same: each token is at one
- * place; each throw is received once, or found its target ended, or was interrupted and is not received; each actor says how it ended.
+ * place; each throw is received exactly once, unless its target ended or its thrower was interrupted: then once at most; each actor says how it ended.
  *
  * sched.c           options, the beginning and the end
  * sched_rounds.c    rounds: start the runtime, let the C threads play scenes, end it calmly or under them
@@ -143,6 +143,8 @@ enum { BOARD_DONE, BOARD_LOCK, BOARD_PAIR, BOARD_MVARS = BOARD_PAIR + 2, BOARD_T
 /* A number for a new actor, or -1: none is left, or the scene is over. */
 int claimSlot(Scene *scene, ActorKind kind, uint64_t random);
 void playScene(struct Player *player);
+/* By who holds a capability: play an actor in a scene, if it is open and of this runtime. */
+bool joinScene(Scene *scene, Capability **cap, ActorKind kind, uint64_t random);
 void visitScene(struct Player *player);
 Scene *newScene(struct Player *player);
 void freeScene(Scene *scene);
@@ -167,6 +169,8 @@ CAPSTAN_EXTERN(schedActor);        /* scene number board -> IO (): the same, mas
 void chooseStep(Actor *actor, Stack *stack);
 /* Look at what came; ends its script perhaps. */
 void receiveException(Actor *actor, Stack *stack, HaskellObj exception);
+/* Note that an actor received a throw; whether it is to end. */
+bool receiveThrow(Scene *scene, int number, int serial);
 /* Small integers, or objects that the collector moves. */
 HaskellObj newThrow(Stack *stack, int serial);
 /* The serial of a throw that was received; -1: something else. */

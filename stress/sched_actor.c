@@ -66,21 +66,17 @@ static void undoStep(Actor *actor, int received)
     actor->throwing = -1;
 }
 
-static void receiveThrow(Actor *actor, int serial)
+bool receiveThrow(Scene *scene, int number, int serial)
 {
-    Scene *scene = actor->scene;
     if (serial >= (int)atomic_load(&scene->thrown) || serial >= MAX_THROWS) {
-        fail(scene, "actor %d received throw %d, which there was not", actor->number, serial);
-        return;
+        fail(scene, "actor %d received throw %d, which there was not", number, serial);
+        return false;
     }
     Throw *throw = &scene->throws[serial];
     int before = atomic_fetch_add(&throw->received, 1);
-    EXPECT(scene, before == 0, "actor %d received throw %d for the %dth time", actor->number, serial, before + 1);
-    EXPECT(scene, throw->target == actor->number, "actor %d received throw %d, which was for actor %d", actor->number, serial,
-           throw->target);
-    EXPECT(scene, atomic_load(&throw->outcome) == THROW_PENDING || atomic_load(&throw->outcome) == THROW_RETURNED,
-           "actor %d received throw %d, whose outcome was %d", actor->number, serial, throw->outcome);
-    if (throw->last || oneIn(&actor->slot->random, 3)) actor->ending = true;
+    EXPECT(scene, before == 0, "actor %d received throw %d for the %dth time", number, serial, before + 1);
+    EXPECT(scene, throw->target == number, "actor %d received throw %d, which was for actor %d", number, serial, throw->target);
+    return throw->last;
 }
 
 /* Exceptions of the runtime's own, which its step may have asked for. */
@@ -100,7 +96,7 @@ void receiveException(Actor *actor, Stack *stack, HaskellObj exception)
     undoStep(actor, serial);
     EXPECT(actor->scene, rts_getMaskingState(stack) == RtsMaskedInterruptible, "actor %d: the mask is %d after an exception",
            actor->number, (int)rts_getMaskingState(stack));
-    if (serial >= 0) receiveThrow(actor, serial);
+    if (serial >= 0) actor->ending |= receiveThrow(actor->scene, actor->number, serial) || oneIn(&actor->slot->random, 3);
     else receiveOther(actor, stack, exception);
 }
 

@@ -78,7 +78,7 @@ void stepLose(Stack *stack, Actor *actor)
 
 /* ---- Safe calls ------------------------------------------------------------------------------------------------------- */
 
-typedef struct { Scene *scene; uint64_t random; uint64_t phase; } Errand;
+typedef struct { Scene *scene; uint64_t random; } Errand;
 
 static void *sleepInC(void *arg)
 {
@@ -92,7 +92,7 @@ static void *sleepInC(void *arg)
 
 static void *callOut(Stack *stack, Actor *actor, void *(*fn)(void *), Errand *errand)
 {
-    *errand = (Errand){ actor->scene, nextRandom(&actor->slot->random), actor->scene->phase };
+    *errand = (Errand){ actor->scene, nextRandom(&actor->slot->random) };
     atomic_fetch_add(&actor->scene->inC, 1);
     return rts_safeCall(stack, fn, errand);
 }
@@ -118,28 +118,12 @@ void stepCollect(Stack *stack, Actor *actor)
 }
 
 /* C that was called calls in, as an actor of its own. */
-static void nest(Scene *scene, Errand *errand)
-{
-    Capability *cap = rts_lock();
-    int number = -1;
-    if (!rts_isDead(cap) && atomic_load(&game.phase) == scene->phase)
-        number = claimSlot(scene, ACTOR_NESTED, nextRandom(&errand->random));
-    if (number >= 0) {
-        HaskellObj io = rts_apply(cap, &schedActor_closure, rts_mkPtr(cap, scene));
-        io = rts_apply(cap, io, rts_mkInt(cap, number));
-        io = rts_apply(cap, io, (HaskellObj)(void *)deRefStablePtr(scene->board));
-        rts_evalIO(&cap, io, NULL);
-        SchedulerStatus status = rts_getSchedStatus(cap);
-        EXPECT(scene, status == Success || (status == Interrupted && mayBeInterrupted(scene->phase)),
-               "the in-call of actor %d ended with status %d", number, (int)status);
-    }
-    rts_unlock(cap);
-}
-
 static void *nestInC(void *arg)
 {
     Errand *errand = arg;
-    nest(errand->scene, errand);
+    Capability *cap = rts_lock();
+    if (!rts_isDead(cap)) joinScene(errand->scene, &cap, ACTOR_NESTED, nextRandom(&errand->random));
+    rts_unlock(cap);
     atomic_fetch_sub(&errand->scene->inC, 1);
     return arg;
 }
@@ -167,7 +151,7 @@ static void *deliverInC(void *arg)
 void stepOutside(Stack *stack, Actor *actor)
 {
     HaskellObj mvar = rts_mkMVar(stack->cap);
-    Delivery delivery = { { actor->scene, nextRandom(&actor->slot->random), actor->scene->phase }, getStablePtr((StgPtr)mvar) };
+    Delivery delivery = { { actor->scene, nextRandom(&actor->slot->random) }, getStablePtr((StgPtr)mvar) };
     if (delivery.mvar == NULL) return;
     CAPSTAN_ROOTS(stack, mvar);
     if (oneIn(&actor->slot->random, 2)) {

@@ -232,8 +232,8 @@ static void checkThrow(const Scene *scene, unsigned serial)
 {
     const Throw *throw = &scene->throws[serial];
     int outcome = throw->outcome, received = throw->received;
-    bool right = (outcome == THROW_RETURNED && received == 1) || (outcome == THROW_FOUND_ENDED && received <= 1) ||
-                 (outcome == THROW_INTERRUPTED && received == 0);
+    /* Who was interrupted may have been too late to take it back. */
+    bool right = outcome == THROW_RETURNED ? received == 1 : outcome != THROW_PENDING && received <= 1;
     EXPECT(scene, right, "throw %u at actor %d: outcome %d, received %d times", serial, throw->target, outcome, received);
 }
 
@@ -303,20 +303,32 @@ void playScene(Player *player)
     leaveScene(scene);
 }
 
-/* Into a scene of this phase that is open. */
-static bool joinScene(Player *player, Scene *scene, Capability **cap, uint64_t phase)
+/* A throw that came after the actor's end, before its in-call's, ends that. */
+static void judgeActor(Scene *scene, Capability *cap, int number)
 {
-    if (atomic_load(&game.phase) != phase || scene->phase != phase) return false;
-    int number = claimSlot(scene, ACTOR_GUEST, nextRandom(&player->random));
+    char text[200] = "";
+    SchedulerStatus status = rts_getSchedStatus(cap);
+    if (status == Success || (status == Interrupted && mayBeInterrupted(scene->phase))) return;
+    int serial = status == Killed ? throwOf(rts_getException(cap)) : -1;
+    if (serial >= 0 && atomic_load(&scene->slots[number].ended)) {
+        receiveThrow(scene, number, serial);
+        return;
+    }
+    if (status == Killed) rts_showException(cap, rts_getException(cap), text, sizeof text);
+    fail(scene, "the in-call of actor %d ended with status %d: %s", number, (int)status, text);
+}
+
+bool joinScene(Scene *scene, Capability **cap, ActorKind kind, uint64_t random)
+{
+    /* The board is of this runtime, which cannot end while the capability is held. */
+    if (atomic_load(&game.phase) != scene->phase) return false;
+    int number = claimSlot(scene, kind, random);
     if (number < 0) return false;
     HaskellObj io = rts_apply(*cap, &schedActor_closure, rts_mkPtr(*cap, scene));
     io = rts_apply(*cap, io, rts_mkInt(*cap, number));
     io = rts_apply(*cap, io, (HaskellObj)(void *)deRefStablePtr(scene->board));
     rts_evalIO(cap, io, NULL);
-    SchedulerStatus status = rts_getSchedStatus(*cap);
-    EXPECT(scene, status == Success || (status == Interrupted && mayBeInterrupted(phase)),
-           "the in-call of guest %d ended with status %d", number, (int)status);
-    if (status != Success) player->outcomes.interrupted++;
+    judgeActor(scene, *cap, number);
     return true;
 }
 
@@ -330,7 +342,7 @@ void visitScene(Player *player)
     if (rts_isDead(cap)) {
         player->outcomes.refused++;
         EXPECT(NULL, mayBeInterrupted(phase), "refused a capability with %s", rts_statusName(rts_getRefusal(cap)));
-    } else if (joinScene(player, scene, &cap, phase)) {
+    } else if (joinScene(scene, &cap, ACTOR_GUEST, nextRandom(&player->random))) {
         player->outcomes.visits++;
     }
     rts_unlock(cap);

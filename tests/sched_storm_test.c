@@ -217,13 +217,15 @@ static HaskellObj modifyMasked(Stack *stack, void *arg)
     return CAPSTAN_UNIT;
 }
 static HaskellObj modifyOnce(Stack *stack, void *box) { return rts_withMask(stack, RtsMaskedInterruptible, modifyMasked, box); }
+static HaskellObj modifyOpenly(Stack *stack, void *box) { return rts_withMask(stack, RtsUnmasked, modifyOnce, box); }
 
+/* Begins masked: between two rounds it is not hit. */
 CAPSTAN_IO(modifier, box, done)
 {
     HsInt interrupted = 0;
     HaskellObj result = CAPSTAN_UNIT;
     CAPSTAN_ROOTS(stack, box, done, result);
-    while (!over) interrupted += !rts_try(stack, modifyOnce, &box, &result);
+    while (!over) interrupted += !rts_try(stack, modifyOpenly, &box, &result);
     rts_putMVar(stack, done, rts_int(stack, interrupted));
     CAPSTAN_UNROOT(stack);
     return CAPSTAN_UNIT;
@@ -231,9 +233,9 @@ CAPSTAN_IO(modifier, box, done)
 
 #define MODIFIERS 3
 /* Throws n times at them in turn; the counter must not have been lost. */
-CAPSTAN_IO(throwAtModifiers, n)
+static HaskellObj throwAtThem(Stack *stack, void *n)
 {
-    HsInt count = rts_intValue(n), interrupted = 0;
+    HsInt count = *(HsInt *)n, interrupted = 0;
     HaskellObj box = rts_mkMVar(stack->cap), done = rts_mkMVar(stack->cap), ids[MODIFIERS] = { CAPSTAN_UNIT, CAPSTAN_UNIT, CAPSTAN_UNIT };
     CAPSTAN_ROOTS(stack, box, done, ids[0], ids[1], ids[2]);
     over = 0;
@@ -251,6 +253,11 @@ CAPSTAN_IO(throwAtModifiers, n)
     HaskellObj last = rts_takeMVar(stack, box);
     CAPSTAN_UNROOT(stack);
     return last;
+}
+CAPSTAN_IO(throwAtModifiers, n)
+{
+    HsInt count = rts_intValue(n);
+    return rts_withMask(stack, RtsMaskedInterruptible, throwAtThem, &count);
 }
 
 static void testModify(void **state)

@@ -13,10 +13,13 @@ typedef enum {
     RANK_TASKS,      /* task.c: the list of all tasks, the stacks of in-calls against collections, spare records */
     RANK_CAPS,       /* capability.c: waiters, hand-over, stopping */
     RANK_TIME,       /* timekeeper.c: timers and waits for descriptors */
+    RANK_SUBMIT,     /* submit.c: submissions and results */
     RANK_WORKERS,    /* worker.c: idle workers */
+    RANK_BOUND,      /* bound.c: OS threads of rts_forkOS */
     RANK_THREADS,    /* thread.c: spare records */
     RANK_LEFT,       /* run.c: stacks put away without a capability */
     RANK_STACKS,     /* stack_pool.c: the shared pool */
+    RANK_BUDGETS,    /* budget.c: growing the table, spare records */
     RANK_STABLE,     /* stable_ptr.c: growing the table */
     RANK_STATICS,    /* thunk.c: the list of entered static thunks */
     RANK_EXTERNALS,  /* gc/external.c: records of external byte arrays */

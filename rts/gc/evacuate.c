@@ -159,7 +159,8 @@ static bool scavengeSome(void)
 
 void scavengeAll(void)
 {
-    while (scavengeSome() || gcThreads.scan(evacuate)) {}
+    /* Threads first: those that a block's objects refer to have just been touched. */
+    while (gcThreads.scan(evacuate) || scavengeSome()) {}
 }
 
 size_t endEvacuation(void)

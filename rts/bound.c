@@ -213,6 +213,7 @@ static void *callBound(void *arg)
 HaskellObj rts_runInBoundThread(Stack *stack, HaskellObj io)
 {
     if (isBound(stack->tso)) return rts_runIO(stack, io);
+    forbidInsideUnsafe(stack, "rts_runInBoundThread");
     BoundRun run = { .io = newStablePtr(io), .mask = stack->mask };
     if (run.io == NULL) rts_raise(stack, &capstan_HeapOverflow_closure);
     /* Deaf meanwhile, as in any call: an exception on its way out would lose the result.  At the end of the runtime there is nothing to lose. */

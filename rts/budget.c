@@ -75,12 +75,12 @@ void unlockBudget(Budget *b) { atomic_store_explicit(&b->lock, 0, memory_order_r
 
 RtsInCallHandle handleOf(const Budget *b) { return b->generation << NUMBER_BITS | b->number; }
 
-RtsInCallHandle openHandle(Budget *b, void *owner, void (*cancel)(Budget *b))
+RtsInCallHandle openHandle(Budget *b, Task *waiter, void *owner, void (*cancel)(Budget *b))
 {
     lockBudget(b);
+    b->waiter = waiter;
     b->owner = owner;
     b->cancel = cancel;
-    b->tso = NULL;
     atomic_store_explicit(&b->why, 0, memory_order_relaxed);
     b->open = true;
     RtsInCallHandle handle = handleOf(b);
@@ -143,10 +143,8 @@ bool openBudget(InCall *incall, uint64_t deadline)
     b->deadline = deadline;
     b->timer.fire = deadlinePassed;
     task->until = deadline == NO_DEADLINE ? 0 : deadline;
-    lockBudget(b);
-    b->waiter = task;
-    unlockBudget(b);
-    openHandle(b, NULL, cancelInCall);
+    incall->tso.flags |= TSO_BUDGET;
+    openHandle(b, task, NULL, cancelInCall);
     return true;
 }
 

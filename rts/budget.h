@@ -55,7 +55,7 @@ SchedulerStatus budgetStatus(InCall *incall);
 /* A record, its handle closed.  NULL: no memory. */
 Budget *takeBudget(void);
 void putBudget(Budget *b);
-RtsInCallHandle openHandle(Budget *b, void *owner, void (*cancel)(Budget *b));
+RtsInCallHandle openHandle(Budget *b, Task *waiter, void *owner, void (*cancel)(Budget *b));
 /* Nobody cancels it any more. */
 void closeHandle(Budget *b);
 RtsInCallHandle handleOf(const Budget *b);

@@ -29,6 +29,16 @@ bool isAsynchronous(HaskellObj e)
            (!rts_isImmediate(e) && rts_info(e) == &capstan_Timeout_info);
 }
 
+SchedulerStatus statusOfException(HaskellObj e)
+{
+    return e == CAPSTAN_SHUTDOWN ? Interrupted
+           : e == &capstan_HeapOverflow_closure ? HeapExhausted
+           : e == &capstan_TimedOut_closure ? TimedOut
+           : e == &capstan_Cancelled_closure ? Cancelled
+           : e == &capstan_AllocationLimitExceeded_closure ? LimitExceeded
+           : Killed;
+}
+
 HaskellObj newRaisingThunk(Capability *cap, HaskellObj exception)
 {
     StgThunk *thunk = (StgThunk *)rts_allocate(cap, 3);

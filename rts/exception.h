@@ -12,6 +12,9 @@ bool isAsynchronous(HaskellObj exception);
 /* Let the thunks under evaluation on this stack be evaluated again.  Context: the calling thread holds a capability. */
 void rearmThunks(Stack *stack);
 
+/* The status of an evaluation that an exception ended. */
+SchedulerStatus statusOfException(HaskellObj exception);
+
 /* Leave all frames up to the base of the in-call without touching the heap. */
 _Noreturn void raiseToBase(Stack *stack, HaskellObj exception);
 

@@ -92,6 +92,7 @@ static void hostUntilWoken(Stack *stack, void *sp)
 void hostOthers(Stack *stack, unsigned turns)
 {
     Task *task = incallOfStack(stack)->task;
+    carryDebts(stack->cap, stack->tso);
     void *sp = task->home.sp; /* of who sleeps further down this OS thread's stack */
     if (turns == 0) {
         hostUntilWoken(stack, sp);

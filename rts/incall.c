@@ -3,8 +3,9 @@
 #include "incall.h"
 
 #include "apply.h"
-#include "body.h"
 #include "arch.h"
+#include "body.h"
+#include "budget.h"
 #include "exception.h"
 #include "os/topology.h"
 #include "rts/Threads.h"
@@ -14,6 +15,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- In ---- */
 
@@ -56,6 +58,8 @@ static inline bool beginInCall(Task *task, InCall *incall, Capability *cap)
 /* The in-call ends without its capability. */
 static void dropInCall(InCall *incall)
 {
+    if (incall->tso.flags & TSO_BUDGET) closeBudget(incall);
+    incall->tso.flags &= (uint8_t)~TSO_COUNTED;
     unlinkInCall(incall->task, incall);
     endInCall(incall->task, incall);
 }
@@ -134,6 +138,97 @@ RtsStatus rts_tryLock(Capability **out)
 
 Capability *lockQuietly(void) { return lockSlow(true, false); }
 
+/* ---- In, with a budget ---- */
+
+/* Of whatever version. */
+static bool readLockOpts(RtsLockOpts *opts, const RtsLockOpts *given)
+{
+    *opts = (RtsLockOpts)RTS_LOCK_OPTS_INIT;
+    if (given == NULL) return true;
+    if (given->size < offsetof(RtsLockOpts, alloc_limit_bytes) || given->size > 16 * sizeof *opts) return false;
+    memcpy(opts, given, given->size < sizeof *opts ? given->size : sizeof *opts);
+    return true;
+}
+
+/* Back before beginInCall. */
+static void stepBack(InCall *incall)
+{
+    Task *task = incall->task;
+    Capability *cap = task->cap;
+    forgetDebts(&cap->nursery);
+    task->cap = NULL;
+    unlinkInCall(task, incall);
+    releaseCapability(cap, task);
+}
+
+/* waitForCapability and beginInCall; but a capability that others wait for is left to them: they were first, and waiting for the next one
+ * is bounded by the deadline.  NULL: there is none. */
+static Capability *enterWithin(InCall *incall, bool wait)
+{
+    Task *task = incall->task;
+    for (;;) {
+        Capability *cap = wait ? waitForCapability(task) : find_capability_for_task(task);
+        if (cap == NULL) return NULL;
+        task->last = cap;
+        if (!beginInCall(task, incall, cap)) return cap;
+        attendStack(cap, &incall->stack);
+        uint32_t asked = atomic_load_explicit(&cap->attention, memory_order_relaxed);
+        if (!(asked & (ATTENTION_STOP | ATTENTION_HANDOVER))) return cap;
+        stepBack(incall);
+        if (!wait) return NULL;
+    }
+}
+
+/* The in-call does not begin: there is no capability, or its budget was over before. */
+static Capability *refuseWithin(InCall *incall, bool got, RtsStatus over, bool wait)
+{
+    Task *task = incall->task;
+    bool sentHome = !got && wait && task->wakeup == WAIT_CLOSED;
+    if (got) stepBack(incall);
+    if (incall->tso.flags & TSO_BUDGET) closeBudget(incall);
+    endInCall(task, incall);
+    retireTemporary();
+    if (over == RTS_NO_MEMORY) return &deadNoMemory;
+    if (over == RTS_CANCELLED) return &deadCancelled;
+    if (sentHome || numCapabilities == 0) return refuseClosed(sentHome, false);
+    return over == RTS_TIMED_OUT ? &deadTimedOut : wait ? refuseClosed(true, false) : &deadBusy;
+}
+
+/* It has begun: what is asked of its capability, and its limit. */
+static Capability *settleWithin(InCall *incall, StgWord64 limit)
+{
+    Capability *cap = incall->task->cap;
+    if (isPolled(&incall->stack)) cap = makeWay(incall, false);
+    if (cap->dead != RTS_OK) return cap;
+    noticePending(&incall->stack);
+    if (limit != 0) limitAllocation(cap, &incall->tso, limit);
+    return cap;
+}
+
+static Capability *lockWithin(const RtsLockOpts *opts)
+{
+    Capability *dead;
+    uint64_t deadline = deadlineAfter(opts->deadline_us);
+    Task *task = newBoundTask(&dead, false);
+    if (task == NULL) return dead;
+    InCall *incall = newInCall(task);
+    if (incall == NULL) return &deadNoMemory;
+    bool budget = deadline != NO_DEADLINE || opts->handle != NULL, wait = !opts->no_wait;
+    if (budget && !openBudget(incall, deadline)) return refuseWithin(incall, false, RTS_NO_MEMORY, false);
+    if (opts->handle != NULL) *opts->handle = handleOf(incall->budget);
+    bool got = enterWithin(incall, wait) != NULL;
+    RtsStatus over = budget ? beginBudget(incall, got) : RTS_OK;
+    return got && over == RTS_OK ? settleWithin(incall, opts->alloc_limit_bytes) : refuseWithin(incall, got, over, wait);
+}
+
+RtsStatus rts_lockOpt(Capability **out, const RtsLockOpts *given)
+{
+    RtsLockOpts opts;
+    if (given != NULL && given->size >= sizeof *given && given->handle != NULL) *given->handle = 0;
+    *out = readLockOpts(&opts, given) ? lockWithin(&opts) : &deadBadArgument;
+    return (*out)->dead;
+}
+
 /* ---- Out ---- */
 
 __attribute__((noinline)) static void refuseUnlock(Task *task, Capability *cap)
@@ -143,6 +238,13 @@ __attribute__((noinline)) static void refuseUnlock(Task *task, Capability *cap)
         reportError(RTS_OUT_OF_ORDER, "rts_unlock: managed code of this in-call is running");
     else
         reportError(RTS_NOT_HOLDER, "rts_unlock: %s", rts_statusText(RTS_NOT_HOLDER));
+}
+
+/* The in-call was more than its record: others may know its thread, it had a budget, or counted what it allocated. */
+__attribute__((noinline)) static void endKnown(Capability *cap, InCall *incall)
+{
+    if (incall->tso.flags & TSO_BUDGET) closeBudget(incall);
+    endThread(cap, &incall->tso, ThreadFinished);
 }
 
 /* What is left to do when something is asked of the capability, and what few Tasks need. */
@@ -168,7 +270,7 @@ void rts_unlock(Capability *cap)
     /* What endInCall clears, as far as it can be set here. */
     incall->stack.roots = NULL;
     if (CAPSTAN_UNLIKELY(incall->exception != CAPSTAN_POISON)) incall->exception = CAPSTAN_POISON;
-    if (CAPSTAN_UNLIKELY(incall->tso.flags != 0)) endThread(cap, &incall->tso, ThreadFinished);
+    if (CAPSTAN_UNLIKELY(incall->tso.flags != 0)) endKnown(cap, incall);
     incall->prev = task->spare;
     task->spare = incall;
     task->cap = NULL;
@@ -198,15 +300,14 @@ __attribute__((noinline)) static HaskellObj endRaised(InCall *incall, HaskellObj
 {
     incall->exception = exception;
     incall->tso.closure = incall->tso.value = incall->tso.blockedOn = CAPSTAN_UNIT;
-    incall->status = exception == CAPSTAN_SHUTDOWN ? Interrupted
-                     : exception == &capstan_HeapOverflow_closure ? HeapExhausted
-                     : exception == &capstan_TimedOut_closure ? TimedOut
-                     : exception == &capstan_Cancelled_closure ? Cancelled
-                     : exception == &capstan_AllocationLimitExceeded_closure ? LimitExceeded
-                     : Killed;
+    incall->status = statusOfException(exception);
     if (incall->status == HeapExhausted) incall->stack.cap->nursery.refused = false;
     if (exception == CAPSTAN_SHUTDOWN) forgetBoundWaits(&incall->tso); /* the frames that saw to that were left unvisited */
-    if (incall->stack.cap->dead == RTS_OK) return CAPSTAN_POISON;
+    if (incall->stack.cap->dead == RTS_OK) {
+        if (incall->tso.flags & TSO_BUDGET) renewBudget(incall);
+        noticePending(&incall->stack);
+        return CAPSTAN_POISON;
+    }
     /* It came back without a capability: the in-call is over. */
     dropInCall(incall);
     retireTemporary();
@@ -281,7 +382,10 @@ void rts_evalStableIO(Capability **cap, HsStablePtr s, HsStablePtr *ret)
     if (incall == NULL) return;
     incall->stack.mask = MASKED_INTERRUPTIBLE;
     runStrictIOBound(cap, (HaskellObj)deRefStablePtr(s), &value);
-    if ((*cap)->dead == RTS_OK) incall->stack.mask = UNMASKED; /* else it is not ours any more */
+    if ((*cap)->dead == RTS_OK) { /* else it is not ours any more */
+        incall->stack.mask = UNMASKED;
+        noticePending(&incall->stack);
+    }
     if (ret != NULL && rts_getSchedStatus(*cap) == Success && (*ret = getStablePtr((StgPtr)value)) == NULL)
         incall->status = HeapExhausted;
 }
@@ -308,7 +412,11 @@ void rts_pollSlow(Capability **cap)
     if (incall == NULL) return;
     bool over = !serviceRequests(&incall->stack);
     *cap = incall->stack.cap;
-    if (!over) return;
+    if (!over) {
+        noticePending(&incall->stack);
+        if (incall->tso.flags != 0 && budgetStatus(incall) != NoStatus) incall->status = budgetStatus(incall);
+        return;
+    }
     incall->status = Interrupted;
     if ((*cap)->dead == RTS_OK) return;
     dropInCall(incall);

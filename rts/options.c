@@ -175,6 +175,8 @@ RtsStatus checkConfig(const RtsConfig *c, char *message, size_t size)
         return wrong(message, size, "slice_us (--slice): expected 100 microseconds to ten seconds");
     if (c->stack_bytes < MIN_STACK_SLOT || c->stack_bytes > MAX_STACK_SLOT)
         return wrong(message, size, "stack_bytes (--stack): expected 128 KiB to 1 GiB");
+    if (c->interrupt_signal != 0 && !osIsInterrupt(c->interrupt_signal))
+        return wrong(message, size, "interrupt_signal: expected 0 (none), or a signal that can be caught and means no fault");
     if (c->quantum_us > MAX_QUANTUM) return wrong(message, size, "quantum_us (--quantum): expected at most ten seconds");
     return RTS_OK;
 }

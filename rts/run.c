@@ -161,10 +161,23 @@ static inline StgTSO *nextThread(Capability *cap)
     }
 }
 
+/* What the nursery owes to the thread goes with it: the next one has nothing to do with that. */
+__attribute__((noinline)) static void carryDebtsSlow(Nursery *nursery, StgTSO *tso)
+{
+    uint32_t bits = (nursery->overflowed ? PENDING_OVERFLOWED : 0) | (nursery->refused ? PENDING_REFUSED : 0);
+    atomic_fetch_or_explicit(&tso->pending, bits, memory_order_relaxed);
+    forgetDebts(nursery);
+}
+void carryDebts(Capability *cap, StgTSO *tso)
+{
+    if (CAPSTAN_UNLIKELY(cap->nursery.overflowed | cap->nursery.refused)) carryDebtsSlow(&cap->nursery, tso);
+}
+
 /* Off the processor: to the next thread, or home.  Comes back when the thread is run again. */
 static void switchAway(Stack *stack)
 {
     Capability *cap = stack->cap;
+    carryDebts(cap, stack->tso);
     StgTSO *next = isUndisturbed(cap, stack) ? nextThread(cap) : NULL;
     cap->leaving = stack->tso;
     if (next != NULL) switchTo(cap, stack, next, false);
@@ -178,6 +191,7 @@ void switchHome(Stack *stack, HomeOrder order)
     Capability *cap = stack->cap;
     Task *task = holderOf(cap);
     task->order = order;
+    carryDebts(cap, stack->tso);
     cap->leaving = stack->tso;
     switchStack(stack, &task->home, false);
     arriveOnStack(stack, NULL);
@@ -233,6 +247,7 @@ static void startOnStack(void *arg)
         runBody(stack, tso);
         if (CAPSTAN_UNLIKELY(stack->cap->dead != RTS_OK)) leaveEnded(stack);
         atomic_store_explicit(&tso->onCpu, 0, memory_order_relaxed);
+        forgetDebts(&stack->cap->nursery);
         retireThread(stack->cap, tso);
     } while (adoptNext(stack->cap, stack));
     leaveForGood(stack->cap, stack);

@@ -48,6 +48,9 @@ bool interruptWait(StgTSO *tso);
 /* Put value into the MVar if it is empty.  Context: the caller holds cap; no safepoint. */
 bool tryPutMVar(Capability *cap, StgMVar *mvar, HaskellObj value);
 
+/* The thread is about to leave cap to others. */
+void carryDebts(Capability *cap, StgTSO *tso);
+
 /* Let the others of the queue run first. */
 void yieldThread(Stack *stack);
 

@@ -1,7 +1,9 @@
 #include "schedule.h"
 
 #include "arch.h"
+#include "budget.h"
 #include "exception.h"
+#include "interrupt.h"
 #include "roots.h"
 #include "run.h"
 #include "switch.h"
@@ -315,6 +317,7 @@ static void moveToWorker(Stack *stack)
 static void leaveForCall(Stack *stack, Task *task)
 {
     Capability *cap = stack->cap;
+    carryDebts(cap, stack->tso);
     setWhy(stack->tso, ThreadBlockedOnCCall);
     task->calling = stack->tso;
     task->callEpoch = currentEpoch;
@@ -372,6 +375,8 @@ void killInCall(InCall *incall)
     Stack *stack = &incall->stack;
     /* The thread goes, and with it what it called from inside. */
     while (task->incall != NULL && task->incall != incall) killInCall(task->incall);
+    leaveInterruptible(stack->tso);
+    if (incall->tso.flags & TSO_BUDGET) closeBudget(incall);
     Capability *cap = task->cap;
     if (cap == NULL) cap = takeForSuspended(incall);
     if (cap != NULL) {

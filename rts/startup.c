@@ -4,6 +4,7 @@
 #include "arch.h"
 #include "base/lock.h"
 #include "body.h"
+#include "budget.h"
 #include "bound.h"
 #include "capability.h"
 #include "exception.h"
@@ -139,6 +140,7 @@ static void startScheduler(const RtsConfig *c)
     initStackPool(c->stack_bytes);
     initRun(TICK_NANOS < slice ? TICK_NANOS : slice, slice);
     initBodies();
+    initBudgets();
     initSchedule((uint64_t)c->idle_collection_us * 1000);
     initTimekeeper(TICK_NANOS < slice ? TICK_NANOS : slice, tickQueues);
     initWorkers(c->max_workers, c->spare_workers);

@@ -71,6 +71,7 @@ static Task *takeRecord(void)
     task = (Task *)(((uintptr_t)raw + 63) & ~(uintptr_t)63);
     initInCall(task, &task->first);
     task->first.fresh = true;
+    task->interrupt = NULL;
     return task;
 }
 

@@ -94,6 +94,7 @@ struct Task_ {
 
     Task *next, *prev;       /* [lock: tasks] all tasks */
     InCall first;            /* the InCall that every Task has */
+    struct Interrupt_ *interrupt; /* [owner] made when first needed, kept with the record: interrupt.h */
 } __attribute__((aligned(64)));
 
 /* Counts the starts of the runtime.  Changes only while nobody holds a capability. */

@@ -115,6 +115,7 @@ StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mas
     tso->label[0] = 0;
     tso->throwers = tso->waiters = NULL;
     tso->timeouts = NULL;
+    atomic_store_explicit(&tso->breakable, NULL, memory_order_relaxed);
     atomic_store_explicit(&tso->hasWaiters, 0, memory_order_relaxed);
     atomic_store_explicit(&tso->pending, 0, memory_order_relaxed);
     setWhy(tso, THREAD_NEW);

@@ -34,6 +34,8 @@ enum {
     PENDING_LIMIT = 8,      /* the allocation limit */
     PENDING_DEADLOCK = 16,  /* nobody can end its wait for an MVar */
     PENDING_LOOP = 32,      /* nor its wait for a thunk */
+    PENDING_OVERFLOWED = 64,/* the nursery's debts to it (gc/heap.h), taken along when it left the capability */
+    PENDING_REFUSED = 128,
     PENDING_TIMER = 64,     /* a rts_timeout of its own is due: one of the list timeouts */
 };
 
@@ -80,6 +82,7 @@ struct StgTSO_ {
     StgTSO *throwers;           /* [lock: own] through back, last first */
     StgTSO *waiters;            /* [lock: own] threads that wait for thunks it evaluates, through back */
     struct InCall_ *incall;     /* [const] of a bound thread; NULL: unbound */
+    _Atomic(struct Interrupt_ *) breakable; /* [atomic] in an interruptible call: interrupt.h */
     struct Timeout_ *timeouts;  /* [owner] of rts_timeout, the innermost first: timeout.h */
     StgTSO *gray;               /* [stopped] reached and not yet scanned */
     uint32_t marked;            /* [stopped] the walk that reached it */
@@ -98,8 +101,9 @@ struct StgTSO_ {
 
 static inline unsigned waitState(const StgTSO *tso)
 {
-    /* Acquire: pairs with the release of who ended the wait: value comes with it. */
-    return (unsigned)(atomic_load_explicit(&tso->wait, memory_order_acquire) % WAIT_STATES);
+    /* Pairs with the release of who ended the wait: value comes with it.  Sequentially consistent for those who have just announced
+     * where they wait (host.c). */
+    return (unsigned)(atomic_load_explicit(&tso->wait, memory_order_seq_cst) % WAIT_STATES);
 }
 static inline bool isWaiting(const StgTSO *tso) { return waitState(tso) == WAIT_WAITING; }
 /* Begin a wait; returns its word, for who may end it. */

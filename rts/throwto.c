@@ -2,6 +2,7 @@
 
 #include "arch.h"
 #include "exception.h"
+#include "interrupt.h"
 #include "rts/Threads.h"
 #include "schedule.h"
 #include "thunk.h"
@@ -67,10 +68,20 @@ static HaskellObj takeThrown(Capability *cap, StgTSO *tso)
     return exception;
 }
 
+/* What the nursery owed to it when it left a capability.  true: HeapOverflow is due, whatever the mask. */
+#define PENDING_DEBTS (PENDING_OVERFLOWED | PENDING_REFUSED)
+static bool takeDebts(StgTSO *tso)
+{
+    uint32_t before = atomic_fetch_and_explicit(&tso->pending, ~(uint32_t)PENDING_DEBTS, memory_order_relaxed);
+    return before & PENDING_REFUSED || (before & PENDING_OVERFLOWED && isHeapOverLimit());
+}
+
 /* The exception that is to be raised now; NULL: none, or none that may. */
 static HaskellObj takePending(Stack *stack, bool interrupted)
 {
     StgTSO *tso = stack->tso;
+    if (atomic_load_explicit(&tso->pending, memory_order_relaxed) & PENDING_DEBTS && takeDebts(tso))
+        return &capstan_HeapOverflow_closure;
     /* Who waits for ever cannot be left to wait. */
     bool lost = interrupted && atomic_load_explicit(&tso->pending, memory_order_relaxed) & (PENDING_DEADLOCK | PENDING_LOOP);
     if (!lost && (stack->mask == MASKED_UNINTERRUPTIBLE || (stack->mask != UNMASKED && !interrupted))) return NULL;
@@ -95,16 +106,20 @@ void deliverPending(Stack *stack, bool interrupted)
 
 /* ---- The thrower's side ---- */
 
-/* pending was added to: end the wait of the thread, or let it poll. */
+static bool isDeaf(const Stack *stack)
+{
+    return stack != NULL && __atomic_load_n(&stack->mask, __ATOMIC_RELAXED) == MASKED_UNINTERRUPTIBLE;
+}
+
+/* pending was added to: end the wait of the thread, break off its call, or let it poll. */
 static void prodThread(Capability *cap, StgTSO *tso)
 {
     heavyBarrier();
     Stack *stack = tso->stack;
-    if (isWaiting(tso)) {
-        bool deaf = stack != NULL && __atomic_load_n(&stack->mask, __ATOMIC_RELAXED) == MASKED_UNINTERRUPTIBLE;
-        if (!deaf && interruptWait(tso)) wakeThread(cap, tso);
-    }
+    bool deaf = isDeaf(stack);
+    if (isWaiting(tso) && !deaf && interruptWait(tso)) wakeThread(cap, tso);
     if (stack != NULL) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+    if (!deaf) breakCall(tso, false);
 }
 
 void pendException(Capability *cap, StgTSO *tso, uint32_t bits)
@@ -119,6 +134,7 @@ void pendFromOutside(StgTSO *tso, uint32_t bits)
     heavyBarrier();
     Stack *stack = __atomic_load_n(&tso->stack, __ATOMIC_RELAXED);
     if (stack != NULL) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+    if (!isDeaf(stack)) breakCall(tso, true);
     if (isBound(tso)) postThread(tso);
 }
 

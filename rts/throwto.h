@@ -13,6 +13,14 @@ void pendFromOutside(StgTSO *tso, uint32_t bits);
 /* The same by who holds cap. */
 void pendException(Capability *cap, StgTSO *tso, uint32_t bits);
 
+/* Nothing polls for what is pending, as its prod came before, or was masked: let the next safepoint look.  Context: the stack's own thread. */
+static inline void noticePending(Stack *stack)
+{
+    /* Pairs with the barrier of who adds to pending: it stores poll afterwards. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
+}
+
 /* The thread ends: its ThreadId is cut off, and who waits for an exception to reach it goes on.  Context: the caller holds cap. */
 void endThread(Capability *cap, StgTSO *tso, uint8_t how);
 

@@ -100,7 +100,8 @@ typedef struct {
     uint64_t random;
     unsigned steps;                /* of its script */
     _Atomic bool registered;       /* its ThreadId is on the board */
-    _Atomic bool ended;            /* it will receive nothing any more */
+    _Atomic bool ended;            /* its script is over */
+    bool hunted;                   /* [reaper] a killer is about */
     _Atomic int end;               /* ActorEnd */
     _Atomic int doing;             /* StepKind, for the dump */
     _Atomic uint64_t done;         /* steps */
@@ -115,7 +116,8 @@ typedef struct Scene {
     pthread_mutex_t lock;
     bool open;                     /* [lock] actors may be added */
     unsigned begun;                /* [lock] actors */
-    unsigned taken;                /* [owner] ends of actors that the owner heard of */
+    _Atomic unsigned ended;        /* of them */
+    _Atomic unsigned helpers;      /* the reaper and its killers */
     unsigned weights[STEPS];       /* [const] while open */
     unsigned mvars;                /* [const] while open */
     bool lost;                     /* [const] a scene without a reaper, in which all get lost */
@@ -137,9 +139,11 @@ typedef struct Scene {
 } Scene;
 
 /* Places on the board, an array that all actors know. */
-enum { BOARD_DONE, BOARD_LOCK, BOARD_PAIR, BOARD_MVARS = BOARD_PAIR + 2, BOARD_THUNKS = BOARD_MVARS + MAX_MVARS,
+enum { BOARD_BELL, BOARD_LOCK, BOARD_PAIR, BOARD_MVARS = BOARD_PAIR + 2, BOARD_THUNKS = BOARD_MVARS + MAX_MVARS,
        BOARD_ACTORS = BOARD_THUNKS + THUNKS, BOARD_SIZE = BOARD_ACTORS + MAX_ACTORS };
 
+/* (f scene number board), an action. */
+HaskellObj actionOf(Capability *cap, HaskellObj f, Scene *scene, int number, HaskellObj board);
 /* A number for a new actor, or -1: none is left, or the scene is over. */
 int claimSlot(Scene *scene, ActorKind kind, uint64_t random);
 void playScene(struct Player *player);
@@ -163,7 +167,9 @@ typedef struct {
     bool ending;
 } Actor;
 
-/* Play the script of an actor, masked.  Signals its end on the board, unless it is the owner. */
+/* Let the owner look whether all is over. */
+void ringOwner(Stack *stack, HaskellObj board);
+/* Play the script of an actor, masked. */
 void playActor(Stack *stack, Scene *scene, int number, HaskellObj board);
 CAPSTAN_EXTERN(schedActor);        /* scene number board -> IO (): the same, masked first */
 void chooseStep(Actor *actor, Stack *stack);

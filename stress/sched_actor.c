@@ -102,12 +102,8 @@ void receiveException(Actor *actor, Stack *stack, HaskellObj exception)
 
 /* ---- Its end ------------------------------------------------------------------------------------------------------- */
 
-static HaskellObj signalEnd(Stack *stack, void *arg)
-{
-    Actor *actor = arg;
-    rts_putMVar(stack, rts_getElem(actor->board, BOARD_DONE), CAPSTAN_SMALL_INT(actor->number));
-    return CAPSTAN_UNIT;
-}
+/* The owner looks again: without waiting, for it may wait for this very thread. */
+void ringOwner(Stack *stack, HaskellObj board) { rts_tryPutMVar(stack, rts_getElem(board, BOARD_BELL), CAPSTAN_UNIT); }
 
 static void endActor(Stack *stack, Actor *actor)
 {
@@ -115,7 +111,8 @@ static void endActor(Stack *stack, Actor *actor)
     actor->token = -1;
     atomic_store(&actor->slot->end, actor->ending ? END_THROWN : END_SCRIPT);
     atomic_store(&actor->slot->ended, true);
-    if (actor->slot->kind != ACTOR_OWNER) rts_withMask(stack, RtsMaskedUninterruptible, signalEnd, actor);
+    atomic_fetch_add(&actor->scene->ended, 1);
+    ringOwner(stack, actor->board);
     noteStep(actor->scene->owner);
 }
 

@@ -50,7 +50,8 @@ static void resetScene(Scene *scene, uint64_t *random)
     scene->lost = oneIn(random, 40) && options.weights[STEP_LOSE] + options.weights[STEP_LOOP] != 0;
     drawWeights(scene, random);
     scene->closed = false;
-    scene->begun = scene->taken = 0;
+    scene->begun = scene->ended = 0;
+    scene->helpers = !scene->lost;
     memset(scene->slots, 0, sizeof scene->slots);
     scene->minted = scene->thrown = 0;
     memset(scene->throws, 0, sizeof scene->throws);
@@ -90,7 +91,7 @@ static HaskellObj makeBoard(Stack *stack, Scene *scene)
     Capability *cap = stack->cap;
     HaskellObj board = rts_mkArray(cap, BOARD_SIZE, CAPSTAN_UNIT), lock = rts_mkMVar(cap);
     rts_tryPutMVar(stack, lock, CAPSTAN_UNIT);
-    setPlace(stack, board, BOARD_DONE, rts_mkMVar(cap));
+    setPlace(stack, board, BOARD_BELL, rts_mkMVar(cap));
     setPlace(stack, board, BOARD_LOCK, lock);
     for (int i = 0; i < 2; i++) setPlace(stack, board, BOARD_PAIR + i, newPairThunk(cap, 1 - i, board));
     for (int i = 0; i < (int)scene->mvars; i++) setPlace(stack, board, BOARD_MVARS + i, rts_mkMVar(cap));
@@ -121,31 +122,58 @@ static void gatherTokens(Stack *stack, Scene *scene, HaskellObj board)
 
 /* ---- The reaper: sees to it that all actors end ---------------------------------------------------------------------- */
 
-static unsigned reapOnce(Stack *stack, Actor *reaper)
+HaskellObj actionOf(Capability *cap, HaskellObj f, Scene *scene, int number, HaskellObj board)
 {
-    Scene *scene = reaper->scene;
-    pthread_mutex_lock(&scene->lock);
-    unsigned n = scene->begun;
-    pthread_mutex_unlock(&scene->lock);
-    for (unsigned i = 0; i < n; i++) {
-        noteStep(scene->owner);
-        if (!atomic_load(&scene->slots[i].ended)) throwAt(stack, reaper, (int)i, true);
-    }
-    return n;
+    f = rts_apply(cap, f, rts_mkPtr(cap, scene));
+    f = rts_apply(cap, f, CAPSTAN_SMALL_INT(number));
+    return rts_apply(cap, f, board);
 }
 
-CAPSTAN_IO(schedReaper, ptr, board)
+static void endHelper(Stack *stack, Actor *helper)
+{
+    atomic_fetch_sub(&helper->scene->helpers, 1);
+    ringOwner(stack, helper->board);
+}
+
+/* One for each actor: it may have to wait until what the actor called has come back. */
+CAPSTAN_IO(schedKiller, ptr, number, board)
+{
+    int target = (int)rts_intValue(number);
+    Actor killer = { .scene = rts_getPtr(ptr), .number = -1, .board = board, .hand = CAPSTAN_UNIT, .token = -1, .throwing = -1 };
+    CAPSTAN_ROOTS(stack, killer.board);
+    throwAt(stack, &killer, target, true);
+    endHelper(stack, &killer);
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+static void reapOnce(Stack *stack, Scene *scene, HaskellObj board)
+{
+    pthread_mutex_lock(&scene->lock);
+    int n = (int)scene->begun;
+    pthread_mutex_unlock(&scene->lock);
+    for (int i = 0; i < n; i++) {
+        Slot *slot = &scene->slots[i];
+        if (slot->hunted || slot->ended || !slot->registered) continue;
+        slot->hunted = true;
+        atomic_fetch_add(&scene->helpers, 1);
+        rts_fork(stack, actionOf(stack->cap, &schedKiller_closure, scene, i, board));
+        noteStep(scene->owner);
+    }
+}
+
+CAPSTAN_IO(schedReaper, ptr, number, board)
 {
     Scene *scene = rts_getPtr(ptr);
     uint64_t random = scene->seed ^ 0x5eed;
-    Actor reaper = { scene, NULL, -1, board, CAPSTAN_UNIT, -1, false, -1, false };
+    Actor reaper = { .scene = scene, .number = -1, .board = board, .hand = CAPSTAN_UNIT };
     CAPSTAN_ROOTS(stack, reaper.board);
     rts_threadDelay(stack, below(&random, oneIn(&random, 4) ? 20000 : 2000));
     while (!atomic_load(&scene->closed)) {
-        reapOnce(stack, &reaper);
+        reapOnce(stack, scene, reaper.board);
         rts_threadDelay(stack, 100 + below(&random, 1000));
     }
-    rts_putMVar(stack, rts_getElem(reaper.board, BOARD_DONE), CAPSTAN_SMALL_INT(-1));
+    endHelper(stack, &reaper);
     CAPSTAN_UNROOT(stack);
     return CAPSTAN_UNIT;
 }
@@ -156,11 +184,7 @@ static void forkActors(Stack *stack, Scene *scene, HaskellObj board, uint64_t *r
 {
     for (unsigned i = below(random, options.actors); i > 0; i--) {
         int number = claimSlot(scene, ACTOR_FORKED, nextRandom(random));
-        if (number < 0) return;
-        HaskellObj args[] = { rts_mkPtr(stack->cap, scene), CAPSTAN_SMALL_INT(number), board };
-        HaskellObj io = &schedActor_closure;
-        for (int j = 0; j < 3; j++) io = rts_apply(stack->cap, io, args[j]);
-        rts_fork(stack, io);
+        if (number >= 0) rts_fork(stack, actionOf(stack->cap, &schedActor_closure, scene, number, board));
     }
 }
 
@@ -168,25 +192,18 @@ static void forkActors(Stack *stack, Scene *scene, HaskellObj board, uint64_t *r
 static bool closeScene(Scene *scene)
 {
     pthread_mutex_lock(&scene->lock);
-    bool all = scene->taken == scene->begun;
-    if (all) scene->open = false;
+    if (atomic_load(&scene->ended) == scene->begun) scene->open = false;
+    bool closed = !scene->open;
     pthread_mutex_unlock(&scene->lock);
-    return all;
+    return closed;
 }
 
 static HaskellObj awaitEnds(Stack *stack, void *arg)
 {
     Actor *owner = arg;
-    Scene *scene = owner->scene;
-    for (; !closeScene(scene); scene->taken++) {
-        HaskellObj who = rts_takeMVar(stack, rts_getElem(owner->board, BOARD_DONE));
-        EXPECT(scene, atomic_load(&scene->slots[rts_intValue(who)].ended), "actor %ld says that it has ended, but has not",
-               (long)rts_intValue(who));
-    }
-    atomic_store(&scene->closed, true);
-    if (scene->lost) return CAPSTAN_UNIT;
-    HaskellObj who = rts_takeMVar(stack, rts_getElem(owner->board, BOARD_DONE));
-    EXPECT(scene, who == CAPSTAN_SMALL_INT(-1), "the reaper's end is that of %ld", (long)rts_intValue(who));
+    while (!closeScene(owner->scene)) rts_takeMVar(stack, rts_getElem(owner->board, BOARD_BELL));
+    atomic_store(&owner->scene->closed, true);
+    while (atomic_load(&owner->scene->helpers) != 0) rts_takeMVar(stack, rts_getElem(owner->board, BOARD_BELL));
     return CAPSTAN_UNIT;
 }
 
@@ -196,7 +213,6 @@ static void awaitActors(Stack *stack, Scene *scene, HaskellObj board)
     Actor owner = { .scene = scene, .slot = &scene->slots[0], .board = board, .hand = CAPSTAN_UNIT, .token = -1, .throwing = -1 };
     HaskellObj result;
     CAPSTAN_ROOTS(stack, owner.board);
-    scene->taken = 1; /* the owner itself */
     while (!rts_try(stack, awaitEnds, &owner, &result)) receiveException(&owner, stack, result);
     CAPSTAN_UNROOT(stack);
 }
@@ -205,12 +221,11 @@ static HaskellObj playOwner(Stack *stack, void *arg)
 {
     Scene *scene = arg;
     uint64_t random = scene->seed;
-    HaskellObj board = makeBoard(stack, scene), reaper = CAPSTAN_UNIT;
-    CAPSTAN_ROOTS(stack, board, reaper);
+    HaskellObj board = makeBoard(stack, scene);
+    CAPSTAN_ROOTS(stack, board);
     scene->board = getStablePtr((StgPtr)board);
     layTokens(stack, scene, board, &random);
-    if (!scene->lost)
-        reaper = rts_fork(stack, rts_apply(stack->cap, rts_apply(stack->cap, &schedReaper_closure, rts_mkPtr(stack->cap, scene)), board));
+    if (!scene->lost) rts_fork(stack, actionOf(stack->cap, &schedReaper_closure, scene, -1, board));
     pthread_mutex_lock(&scene->lock);
     scene->open = true;
     pthread_mutex_unlock(&scene->lock);
@@ -324,10 +339,8 @@ bool joinScene(Scene *scene, Capability **cap, ActorKind kind, uint64_t random)
     if (atomic_load(&game.phase) != scene->phase) return false;
     int number = claimSlot(scene, kind, random);
     if (number < 0) return false;
-    HaskellObj io = rts_apply(*cap, &schedActor_closure, rts_mkPtr(*cap, scene));
-    io = rts_apply(*cap, io, rts_mkInt(*cap, number));
-    io = rts_apply(*cap, io, (HaskellObj)(void *)deRefStablePtr(scene->board));
-    rts_evalIO(cap, io, NULL);
+    HaskellObj board = (HaskellObj)(void *)deRefStablePtr(scene->board);
+    rts_evalIO(cap, actionOf(*cap, &schedActor_closure, scene, number, board), NULL);
     judgeActor(scene, *cap, number);
     return true;
 }

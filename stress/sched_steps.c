@@ -258,9 +258,7 @@ void stepFork(Stack *stack, Actor *actor)
     uint64_t random = nextRandom(&actor->slot->random);
     int number = claimSlot(actor->scene, ACTOR_FORKED, random);
     if (number < 0) return;
-    HaskellObj args[] = { rts_mkPtr(stack->cap, actor->scene), CAPSTAN_SMALL_INT(number), actor->board };
-    HaskellObj io = &schedActor_closure;
-    for (int i = 0; i < 3; i++) io = rts_apply(stack->cap, io, args[i]);
+    HaskellObj io = actionOf(stack->cap, &schedActor_closure, actor->scene, number, actor->board);
     if (random % 4 == 0) rts_forkOn(stack, (unsigned)(random >> 8) % 8, io);
     else rts_fork(stack, io);
 }

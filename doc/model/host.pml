@@ -3,10 +3,10 @@
  * function each inline stands for, and lists the switches.
  *
  * OS thread 0 is the host: it holds capability 0, whose queue has the unbound threads 0 .. NU-1, and its own, bound thread
- * waits, ROUNDS times. OS threads 1 .. NW are workers, who take any free capability with threads in its queue (how they come to
- * know of it is in worker.pml). The last one (not if LONELY) is outside: it
- * holds no capability, as the one that keeps time. Whoever finds the
- * bound thread waiting may wake it, once for each wait: a hosted thread, one on a worker, the one outside. An unbound
+ * waits, ROUNDS times. OS threads 1 .. NW are workers, who take any free capability with threads in its queue (how they
+ * come to know of it is in worker.pml). The last one, unless LONELY, is outside: it holds no capability, as the one that
+ * keeps time. Whoever finds the bound thread waiting may wake it, once for each wait: a hosted thread, one on a worker, the
+ * one outside. What may run for ever does nothing but poll, so that a lost request shows. An unbound
  * thread ends, or makes a safe call first, or runs for ever and only polls. At every moment: one holder for each capability,
  * a thread runs in one place, what has made a safe call runs on workers. When nothing can move any more the Monitor looks:
  *   - the bound thread is not held up: if its wait is over, its OS thread has gone on, or waits for a capability while none

@@ -31,7 +31,7 @@
 #define ROUNDS 1
 #endif
 #ifndef SPARE
-#define SPARE NW
+#define SPARE (NW + 1)
 #endif
 #ifndef MOST
 #define MOST NW
@@ -300,19 +300,17 @@ inline rest()                   /* -> flies: on its way; else it has to be sent 
             alive--
 #endif
         :: else -> assert(!(idle??[eval(me)])); idle!me; rung[me] = 0
+        fi;
+        if
+#ifdef BUG_FLIGHT_LEAK
+        :: flies && !ends -> flies = 0
+        :: flies && ends -> flies = 0; flight = 0
+#else
+        :: flies -> flies = 0; flight = 0
+#endif
+        :: !flies
         fi
     };
-#ifdef BUG_FLIGHT_LEAK
-    if
-    :: flies && ends -> flies = 0; endFlight()
-    :: else -> flies = 0
-    fi;
-#else
-    if
-    :: flies -> flies = 0; endFlight()
-    :: else
-    fi;
-#endif
     fenceWorker();
 #if !defined(BUG_SCAN_FIRST) && !defined(BUG_NOT_RESCANNED)
     lookForMore();

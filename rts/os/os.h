@@ -128,6 +128,28 @@ void osJoinThread(OsThread thread);
 /* Instead of joining it: its end is awaited by other means, or not at all. */
 void osDetachThread(OsThread thread);
 
+/* ---------------------------------------------------------------- breaking off system calls
+ *
+ * A signal to one thread, with a handler that does nothing, lets the system call that the thread is in fail with EINTR. */
+
+/* Whether a number is that of a signal that can serve for this. */
+bool osIsInterrupt(int signal);
+
+/* Sees to it that the signal does no harm: gives it a handler that does nothing, without SA_RESTART, if nobody has done anything about it.
+ * Errors: none; a disposition that somebody chose stays. */
+void osPrepareInterrupt(int signal);
+
+/* Lets the signal through to the calling thread; returns whether it was blocked. And blocks it again. */
+bool osAllowSignal(int signal);
+void osForbidSignal(int signal);
+
+/* The calling thread; a signal for a thread that has not ended. */
+OsThread osCurrentThread(void);
+void osSignalThread(OsThread thread, int signal);
+
+/* Returns when the handlers of all signals that were sent to the calling thread so far, and that are not blocked, have run. */
+void osTakeSignals(void);
+
 /* Lets another runnable thread have this processor. */
 void osYieldThread(void);
 

@@ -1,0 +1,2 @@
+/* Deadlines, rts_cancel, allocation limits. */
+int main(void) { return 0; }

@@ -347,16 +347,20 @@ static void comeBackFromCall(Stack *stack, Task *task)
     setRunningStack(cap, stack);
 }
 
+/* Compilers keep the address of errno, which is another OS thread's after a safepoint. */
+__attribute__((noinline)) static int readErrno(void) { return errno; }
+__attribute__((noinline)) static void writeErrno(int e) { errno = e; }
+
 static void *callFromUnbound(Stack *stack, void *(*fn)(void *arg), void *arg)
 {
     moveToWorker(stack);
     Task *task = holderOf(stack->cap);
     leaveForCall(stack, task);
     void *result = callOnHome(stack, &task->home, fn, arg);
-    int e = errno;
+    int e = readErrno();
     comeBackFromCall(stack, task);
     rts_poll(stack);
-    errno = e;
+    writeErrno(e);
     return result;
 }
 

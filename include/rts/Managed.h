@@ -147,7 +147,7 @@ static inline HaskellObj rts_thunkVar(HaskellObj thunk, size_t i) { return ((Stg
  * here to CAPSTAN_UNROOT(stack), which stands in the same block and on every way out of it except a raise.  One pair a block;
  * pairs nest.  Between rts_lock and rts_unlock C gives the Capability * instead of the stack; UNROOT takes the capability
  * held then.  In both cases the chain is the in-call's, so the last one pushed is the first to go. */
-static inline Stack *capstanStack(Stack *stack) { return stack; }
+__attribute__((returns_nonnull)) static inline Stack *capstanStack(Stack *stack) { return stack; }
 static inline Stack *capstanStackOfCap(Capability *cap) { return ((CapstanRegs *)cap)->stack; }
 #define CAPSTAN_STACK_OF(x) _Generic((x), Stack *: capstanStack, Capability *: capstanStackOfCap)(x)
 #define CAPSTAN_ROOTS(where, ...)                                                                                    \

@@ -37,10 +37,10 @@ static void begin(void)
     roots.scanned = roots.unbound = roots.seen = 0;
 }
 
-/* Waits for something that only managed code can bring about. */
+/* Waits for something that only managed code can bring about.  A rts_timeout will end the wait by itself. */
 static bool isWaitingInside(const StgTSO *tso)
 {
-    if (!isWaiting(tso)) return false;
+    if (!isWaiting(tso) || tso->timeouts != NULL) return false;
     uint8_t why = whyOf(tso);
     return why == ThreadBlockedOnMVar || why == ThreadBlockedOnMVarRead || why == ThreadBlockedOnBlackHole ||
            why == ThreadBlockedOnThrowTo;

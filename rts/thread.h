@@ -36,7 +36,7 @@ enum {
     PENDING_LOOP = 32,      /* nor its wait for a thunk */
     PENDING_OVERFLOWED = 64,/* the nursery's debts to it (gc/heap.h), taken along when it left the capability */
     PENDING_REFUSED = 128,
-    PENDING_TIMER = 64,     /* a rts_timeout of its own is due: one of the list timeouts */
+    PENDING_TIMER = 256,    /* a rts_timeout of its own is due: one of the list timeouts */
 };
 
 enum {

@@ -122,8 +122,10 @@ void playActor(Stack *stack, Scene *scene, int number, HaskellObj board)
     CAPSTAN_ROOTS(stack, actor.board, actor.hand);
     EXPECT(scene, rts_getMaskingState(stack) == RtsMaskedInterruptible, "actor %d begins with the mask %d", number,
            (int)rts_getMaskingState(stack));
-    rts_setElem(stack->cap, actor.board, BOARD_ACTORS + (size_t)number, rts_myThreadId(stack));
-    atomic_store(&actor.slot->registered, true);
+    if (!scene->lost) { /* who can be thrown at is not lost */
+        rts_setElem(stack->cap, actor.board, BOARD_ACTORS + (size_t)number, rts_myThreadId(stack));
+        atomic_store(&actor.slot->registered, true);
+    }
     while (!actor.ending && actor.slot->done < actor.slot->steps) {
         HaskellObj result;
         if (!rts_try(stack, playSteps, &actor, &result)) receiveException(&actor, stack, result);

@@ -34,10 +34,13 @@ static void drawWeights(Scene *scene, uint64_t *random)
     bool all = options.all || oneIn(random, 4);
     for (int i = 0; i < STEPS; i++) {
         scene->weights[i] = all || oneIn(random, 2) ? options.weights[i] : 0;
-        if (scene->lost && i != STEP_LOSE && i != STEP_LOOP) scene->weights[i] = 0;
         sum += scene->weights[i];
     }
     if (sum == 0) memcpy(scene->weights, options.weights, sizeof scene->weights);
+    scene->lost = oneIn(random, 100) && options.weights[STEP_LOSE] != 0;
+    if (!scene->lost) return;
+    memset(scene->weights, 0, sizeof scene->weights);
+    scene->weights[STEP_LOSE] = 1;
 }
 
 /* With none left that could know it. */
@@ -47,7 +50,6 @@ static void resetScene(Scene *scene, uint64_t *random)
     while (read(scene->pipe[0], bytes, sizeof bytes) > 0) {}
     scene->seed = nextRandom(random);
     scene->mvars = 1 + below(random, MAX_MVARS);
-    scene->lost = oneIn(random, 40) && options.weights[STEP_LOSE] + options.weights[STEP_LOOP] != 0;
     drawWeights(scene, random);
     scene->closed = false;
     scene->begun = scene->ended = 0;
@@ -72,7 +74,7 @@ int claimSlot(Scene *scene, ActorKind kind, uint64_t random)
         Slot *slot = &scene->slots[number];
         slot->kind = kind;
         slot->random = random;
-        slot->steps = 1 + below(&slot->random, kind == ACTOR_NESTED ? options.script / 4 + 1 : options.script);
+        slot->steps = 1 + below(&slot->random, scene->lost ? 2 : kind == ACTOR_NESTED ? options.script / 4 + 1 : options.script);
     }
     pthread_mutex_unlock(&scene->lock);
     return number;
@@ -188,6 +190,31 @@ static void forkActors(Stack *stack, Scene *scene, HaskellObj board, uint64_t *r
     }
 }
 
+/* Two threads whose thunks need each other, and that nobody else knows. */
+static HaskellObj forceHand(Stack *stack, void *arg) { return rts_force(stack, ((Actor *)arg)->hand); }
+
+CAPSTAN_IO(schedLooper, ptr, place, pair)
+{
+    Actor looper = { .scene = rts_getPtr(ptr), .number = -1, .board = pair, .hand = CAPSTAN_UNIT };
+    HaskellObj result = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, looper.board);
+    looper.hand = rts_getElem(pair, (size_t)rts_intValue(place));
+    bool ok = rts_try(stack, forceHand, &looper, &result);
+    EXPECT(looper.scene, !ok && result == &capstan_NonTermination_closure, "a thunk that needs itself came to an end");
+    looper.board = (HaskellObj)(void *)deRefStablePtr(looper.scene->board);
+    endHelper(stack, &looper);
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+static void forkLoopers(Stack *stack, Scene *scene)
+{
+    HaskellObj pair = rts_mkArray(stack->cap, BOARD_PAIR + 2, CAPSTAN_UNIT);
+    atomic_fetch_add(&scene->helpers, 2);
+    for (int i = 0; i < 2; i++) setPlace(stack, pair, BOARD_PAIR + i, newPairThunk(stack->cap, 1 - i, pair));
+    for (int i = 0; i < 2; i++) rts_fork(stack, actionOf(stack->cap, &schedLooper_closure, scene, BOARD_PAIR + i, pair));
+}
+
 /* Whether all have ended; then no other may begin. */
 static bool closeScene(Scene *scene)
 {
@@ -231,6 +258,7 @@ static HaskellObj playOwner(Stack *stack, void *arg)
     pthread_mutex_unlock(&scene->lock);
     int number = claimSlot(scene, ACTOR_OWNER, nextRandom(&random));
     forkActors(stack, scene, board, &random);
+    for (unsigned i = scene->lost ? below(&random, 4) : 0; i > 0; i--) forkLoopers(stack, scene);
     playActor(stack, scene, number, board);
     awaitActors(stack, scene, board);
     gatherTokens(stack, scene, board);

@@ -147,28 +147,34 @@ static inline HaskellObj rts_thunkVar(HaskellObj thunk, size_t i) { return ((Stg
  * here to CAPSTAN_UNROOT(stack), which stands in the same block and on every way out of it except a raise.  One pair a block;
  * pairs nest.  Between rts_lock and rts_unlock C gives the Capability * instead of the stack; UNROOT takes the capability
  * held then.  In both cases the chain is the in-call's, so the last one pushed is the first to go. */
-__attribute__((returns_nonnull)) static inline Stack *capstanStack(Stack *stack) { return stack; }
-static inline Stack *capstanStackOfCap(Capability *cap) { return ((CapstanRegs *)cap)->stack; }
-#define CAPSTAN_STACK_OF(x) _Generic((x), Stack *: capstanStack, Capability *: capstanStackOfCap)(x)
-#define CAPSTAN_ROOTS(where, ...)                                                                                    \
-    HaskellObj *const capstan_slots_[] = { CAPSTAN_EACH(CAPSTAN_ADDRESS_, , __VA_ARGS__) };                          \
-    CapstanRoots capstan_roots_;                                                                                     \
-    capstanPushRoots(CAPSTAN_STACK_OF(where), &capstan_roots_, sizeof capstan_slots_ / sizeof *capstan_slots_,        \
-                     capstan_slots_)
-#define CAPSTAN_UNROOT(where) capstanPopRoots(CAPSTAN_STACK_OF(where), &capstan_roots_)
-
 static inline void capstanPushRoots(Stack *stack, CapstanRoots *link, size_t count, HaskellObj *const *slots)
 {
     link->count = count;
     link->slots = slots;
-    if (CAPSTAN_UNLIKELY(stack == NULL)) return; /* a dead capability: nothing to keep */
     link->prev = stack->roots;
     stack->roots = link;
 }
-static inline void capstanPopRoots(Stack *stack, CapstanRoots *link)
+static inline void capstanPopRoots(Stack *stack, CapstanRoots *link) { stack->roots = link->prev; }
+
+/* A dead capability has no stack, and nothing to keep. */
+static inline void capstanPushRootsOfCap(Capability *cap, CapstanRoots *link, size_t count, HaskellObj *const *slots)
 {
-    if (CAPSTAN_LIKELY(stack != NULL)) stack->roots = link->prev;
+    Stack *stack = ((CapstanRegs *)cap)->stack;
+    if (CAPSTAN_LIKELY(stack != NULL)) capstanPushRoots(stack, link, count, slots);
 }
+static inline void capstanPopRootsOfCap(Capability *cap, CapstanRoots *link)
+{
+    Stack *stack = ((CapstanRegs *)cap)->stack;
+    if (CAPSTAN_LIKELY(stack != NULL)) capstanPopRoots(stack, link);
+}
+
+#define CAPSTAN_ROOTS(where, ...)                                                                                    \
+    HaskellObj *const capstan_slots_[] = { CAPSTAN_EACH(CAPSTAN_ADDRESS_, , __VA_ARGS__) };                          \
+    CapstanRoots capstan_roots_;                                                                                     \
+    _Generic((where), Stack *: capstanPushRoots, Capability *: capstanPushRootsOfCap)(                               \
+        (where), &capstan_roots_, sizeof capstan_slots_ / sizeof *capstan_slots_, capstan_slots_)
+#define CAPSTAN_UNROOT(where)                                                                                        \
+    _Generic((where), Stack *: capstanPopRoots, Capability *: capstanPopRootsOfCap)((where), &capstan_roots_)
 
 /* ---- Allocation -------------------------------------------------------------------------------------------------- */
 

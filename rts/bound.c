@@ -225,7 +225,7 @@ HaskellObj rts_runInBoundThread(Stack *stack, HaskellObj io)
     if (run.result != NULL) dropStablePtr(run.result);
     if (run.raised || run.result == NULL) rts_raise(stack, value);
     CAPSTAN_ROOTS(stack, value);
-    rts_poll(stack);
+    if (atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0) safepoint(stack);
     CAPSTAN_UNROOT(stack);
     return value;
 }

@@ -53,21 +53,28 @@ static void sleepWithout(Stack *stack)
     regainThread(stack);
 }
 
-static _Noreturn void leaveEnding(Stack *stack, void *sp)
+static _Noreturn void leaveEnding(Stack *stack)
 {
-    Task *task = incallOfStack(stack)->task;
-    endHosting(task, stack->cap);
-    task->home.sp = sp;
+    endHosting(incallOfStack(stack)->task, stack->cap);
     setRunningStack(stack->cap, stack);
     raiseToBase(stack, CAPSTAN_SHUTDOWN);
 }
 
+/* Others may sleep further down this OS thread's stack: their place to come back to stays, whichever way this one is left. */
+static RunResult runHosted(Task *task, Stack *stack)
+{
+    void *sp = task->home.sp;
+    RunResult result = runThreads(task, stack->tso);
+    task->home.sp = sp;
+    return result;
+}
+
 /* Turns for the others, the thread itself being ready to go on. */
-static void takeTurns(Stack *stack, void *sp)
+static void takeTurns(Stack *stack)
 {
     Task *task = incallOfStack(stack)->task;
-    RunResult result = runThreads(task, stack->tso);
-    if (result == RUN_ENDING) leaveEnding(stack, sp);
+    RunResult result = runHosted(task, stack);
+    if (result == RUN_ENDING) leaveEnding(stack);
     endHosting(task, stack->cap);
     setRunningStack(stack->cap, stack);
     if (result == RUN_OUT && !hasWork(stack->cap)) return;
@@ -75,14 +82,14 @@ static void takeTurns(Stack *stack, void *sp)
     if (result != RUN_OWN_TURN && !yieldFor(stack, result == RUN_OUT ? 20000 : 0)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
 }
 
-static void hostUntilWoken(Stack *stack, void *sp)
+static void hostUntilWoken(Stack *stack)
 {
     Task *task = incallOfStack(stack)->task;
     while (isWaiting(stack->tso)) {
         if (isToBeInterrupted(stack) && interruptWait(stack->tso)) break;
         beginHosting(task, stack->cap, 0);
-        RunResult result = task->noHosting ? RUN_OUT : runThreads(task, stack->tso);
-        if (result == RUN_ENDING) leaveEnding(stack, sp);
+        RunResult result = task->noHosting ? RUN_OUT : runHosted(task, stack);
+        if (result == RUN_ENDING) leaveEnding(stack);
         if (result != RUN_OWN_TURN) sleepWithout(stack);
     }
     endHosting(task, stack->cap);
@@ -93,14 +100,12 @@ void hostOthers(Stack *stack, unsigned turns)
 {
     Task *task = incallOfStack(stack)->task;
     carryDebts(stack->cap, stack->tso);
-    void *sp = task->home.sp; /* of who sleeps further down this OS thread's stack */
     if (turns == 0) {
-        hostUntilWoken(stack, sp);
+        hostUntilWoken(stack);
     } else if (task->noHosting) {
         if (!yieldFor(stack, 20000)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
     } else {
         beginHosting(task, stack->cap, turns);
-        takeTurns(stack, sp);
+        takeTurns(stack);
     }
-    task->home.sp = sp;
 }

@@ -134,12 +134,27 @@ void retireThread(Capability *cap, StgTSO *tso)
     if (CAPSTAN_UNLIKELY(++cap->freeThreadCount > MAX_FREE_RECORDS)) spillRecords(cap);
 }
 
-void recycleThread(StgTSO *tso)
+/* It was dropped, or left, while it waited. */
+static void forgetWait(StgTSO *tso)
 {
+    uint64_t word = atomic_load_explicit(&tso->wait, memory_order_relaxed);
+    atomic_store_explicit(&tso->wait, word / WAIT_STATES * WAIT_STATES + WAIT_RUNNING, memory_order_relaxed);
+}
+
+/* Context: the lock.  It was ended from outside, whatever it was doing: nothing of that may be found by who uses the record next. */
+static void reclaim(StgTSO *tso)
+{
+    forgetWait(tso);
+    atomic_store_explicit(&tso->onCpu, 0, memory_order_relaxed);
     setWhy(tso, THREAD_FREE);
-    acquireLock(&threads.lock);
     tso->link = threads.free;
     threads.free = tso;
+}
+
+void recycleThread(StgTSO *tso)
+{
+    acquireLock(&threads.lock);
+    reclaim(tso);
     releaseLock(&threads.lock);
 }
 
@@ -174,8 +189,11 @@ static void forgetAllNamed(void)
     threads.named = NULL;
 }
 
+static void dropTimeoutsOf(StgTSO *tso, void *unused) { dropTimeouts(tso); }
+
 void freeThreads(bool (*keep)(StgTSO *tso), void (*drop)(StgTSO *tso))
 {
+    eachThread(dropTimeoutsOf, NULL);
     acquireLock(&threads.lock);
     forgetAllNamed();
     threads.free = NULL;
@@ -183,12 +201,9 @@ void freeThreads(bool (*keep)(StgTSO *tso), void (*drop)(StgTSO *tso))
         for (size_t i = 0; i < CHUNK_RECORDS; i++) {
             StgTSO *tso = &c->records[i];
             forgetHandle(tso);
-            dropTimeouts(tso);
             if (whyOf(tso) != THREAD_FREE && keep(tso)) continue;
             if (whyOf(tso) != THREAD_FREE) drop(tso);
-            setWhy(tso, THREAD_FREE);
-            tso->link = threads.free;
-            threads.free = tso;
+            reclaim(tso);
         }
     }
     releaseLock(&threads.lock);
@@ -290,6 +305,7 @@ void forgetBound(StgTSO *tso)
 void forgetBoundWaits(StgTSO *tso)
 {
     dropTimeouts(tso);
+    forgetWait(tso);
     lockTSO(tso);
     tso->throwers = tso->waiters = NULL;
     atomic_store_explicit(&tso->hasWaiters, 0, memory_order_relaxed);

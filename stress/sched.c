@@ -202,6 +202,5 @@ int main(int argc, char **argv)
     playRounds();
     stopWatch();
     printEnd();
-    free(game.players);
     return atomic_load(&game.failures) == 0 ? 0 : 1;
 }

@@ -109,7 +109,8 @@ typedef struct {
 
 struct Player;
 
-/* Ownership: the C thread that plays it.  Actors know it by address: it is used again only when none can be left. */
+/* Ownership: the C thread that plays it.  Actors know it by address: it is used again only when none is left, but for C that a thread of an
+ * ended runtime called, which may come late; so it is never freed. */
 typedef struct Scene {
     struct Player *owner;
     _Atomic uint64_t phase;        /* of the game, when it began */
@@ -151,7 +152,6 @@ void playScene(struct Player *player);
 bool joinScene(Scene *scene, Capability **cap, ActorKind kind, uint64_t random);
 void visitScene(struct Player *player);
 Scene *newScene(struct Player *player);
-void freeScene(Scene *scene);
 
 /* ---- Actors (sched_actor.c) ---------------------------------------------------------------------------------------- */
 

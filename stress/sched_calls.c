@@ -84,6 +84,7 @@ static void *sleepInC(void *arg)
 {
     Errand *errand = arg;
     Scene *scene = errand->scene;
+    atomic_fetch_add(&scene->inC, 1);
     if (oneIn(&errand->random, 3)) usleep(below(&errand->random, 1500));
     errno = 1234;
     atomic_fetch_sub(&scene->inC, 1);
@@ -93,7 +94,6 @@ static void *sleepInC(void *arg)
 static void *callOut(Stack *stack, Actor *actor, void *(*fn)(void *), Errand *errand)
 {
     *errand = (Errand){ actor->scene, nextRandom(&actor->slot->random) };
-    atomic_fetch_add(&actor->scene->inC, 1);
     return rts_safeCall(stack, fn, errand);
 }
 
@@ -106,6 +106,7 @@ void stepCall(Stack *stack, Actor *actor)
 static void *collectInC(void *arg)
 {
     Errand *errand = arg;
+    atomic_fetch_add(&errand->scene->inC, 1);
     if (game.mode == RESTART_CALM) hs_perform_gc();
     atomic_fetch_sub(&errand->scene->inC, 1);
     return arg;
@@ -121,6 +122,7 @@ void stepCollect(Stack *stack, Actor *actor)
 static void *nestInC(void *arg)
 {
     Errand *errand = arg;
+    atomic_fetch_add(&errand->scene->inC, 1);
     Capability *cap = rts_lock();
     if (!rts_isDead(cap)) joinScene(errand->scene, &cap, ACTOR_NESTED, nextRandom(&errand->random));
     rts_unlock(cap);
@@ -142,6 +144,7 @@ static void *deliverInC(void *arg)
 {
     Delivery *delivery = arg;
     Scene *scene = delivery->errand.scene;
+    atomic_fetch_add(&scene->inC, 1);
     hs_try_putmvar_with_value((int)below(&delivery->errand.random, 4) - 1, delivery->mvar, CAPSTAN_SMALL_INT(4711), NULL);
     atomic_fetch_sub(&scene->inC, 1);
     return arg;
@@ -155,7 +158,6 @@ void stepOutside(Stack *stack, Actor *actor)
     if (delivery.mvar == NULL) return;
     CAPSTAN_ROOTS(stack, mvar);
     if (oneIn(&actor->slot->random, 2)) {
-        atomic_fetch_add(&actor->scene->inC, 1);
         rts_safeCall(stack, deliverInC, &delivery);
     } else {
         hs_try_putmvar_with_value(-1, delivery.mvar, CAPSTAN_SMALL_INT(4711), NULL);

@@ -244,5 +244,4 @@ void playRounds(void)
     while (moreToDo()) playRound();
     openGate(true);
     for (unsigned i = 0; i < options.threads; i++) pthread_join(game.players[i].thread, NULL);
-    for (unsigned i = 0; i < options.threads; i++) freeScene(game.players[i].scene);
 }

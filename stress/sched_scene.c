@@ -20,13 +20,6 @@ Scene *newScene(Player *player)
     return scene;
 }
 
-void freeScene(Scene *scene)
-{
-    for (int i = 0; i < 2; i++) close(scene->pipe[i]);
-    pthread_mutex_destroy(&scene->lock);
-    free(scene);
-}
-
 /* Each scene leaves about half of the steps out: what is rare in the whole mix is frequent in some scene. */
 static void drawWeights(Scene *scene, uint64_t *random)
 {

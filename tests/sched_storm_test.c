@@ -262,7 +262,7 @@ CAPSTAN_IO(throwAtModifiers, n)
 
 static void testModify(void **state)
 {
-    HaskellObj n = CAPSTAN_SMALL_INT(many(2000));
+    HaskellObj n = CAPSTAN_SMALL_INT(many(500));
     assert_true(runWith(&throwAtModifiers_closure, n) >= 0);
     assert_true(runInThread(&throwAtModifiers_closure, n) >= 0);
 }
@@ -357,7 +357,7 @@ CAPSTAN_IO(yieldForEver)
     for (;;) rts_yield(stack);
     return CAPSTAN_UNIT;
 }
-#define LOOPS 9
+#define LOOPS (SLOW_BUILD ? 3 : 9)
 CAPSTAN_IO(killLoops)
 {
     HaskellObj ids = rts_mkArray(stack->cap, LOOPS, CAPSTAN_UNIT), id = CAPSTAN_UNIT;

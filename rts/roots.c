@@ -53,11 +53,14 @@ static void reachList(StgTSO *list)
     for (; list != NULL; list = list->back) reach(list);
 }
 
+/* Of an earlier runtime, inside a safe call: it has nothing in this heap, nor has what is below it. */
+static bool isOld(const InCall *i) { return i->suspended && i->epoch != currentEpoch; }
+
 /* Further in-calls and the safe call of the same OS thread wait for this one. */
 static void reachBelow(InCall *incall)
 {
     Task *task = incall->task;
-    if (incall->prev != NULL) reach(&incall->prev->tso);
+    if (incall->prev != NULL && !isOld(incall->prev)) reach(&incall->prev->tso);
     if (task->calling != NULL && task->callEpoch == currentEpoch) reach(task->calling);
 }
 
@@ -116,7 +119,7 @@ static bool scanOne(RootVisitor visit)
 static InCall *topInCall(Task *task)
 {
     InCall *i = task->incall;
-    return i == NULL || (i->suspended && i->epoch != currentEpoch) ? NULL : i;
+    return i == NULL || isOld(i) ? NULL : i;
 }
 
 static void scanTask(Task *task, void *unused)

@@ -64,13 +64,20 @@ void pushRunQueueFront(Capability *cap, StgTSO *tso)
     noteRunnable(cap, tso);
 }
 
+/* One of the turns that a host gives is taken. */
+static inline void countTurn(Capability *cap)
+{
+    if (CAPSTAN_UNLIKELY(cap->hostTurns != 0) && --cap->hostTurns == 0)
+        atomic_store_explicit(&cap->hostNext, true, memory_order_relaxed);
+}
+
 static inline StgTSO *popRunQueue(Capability *cap)
 {
     StgTSO *tso = headOf(cap);
     if (tso == NULL) return NULL;
     setHead(cap, tso->link);
     addLength(cap, -1u);
-    if (CAPSTAN_UNLIKELY(cap->hostTurns != 0) && --cap->hostTurns == 0) cap->hostNext = true;
+    countTurn(cap);
     return tso;
 }
 
@@ -85,6 +92,7 @@ static StgTSO *popHostable(Capability *cap)
     if (tso == NULL || before == NULL) return tso == NULL ? NULL : popRunQueue(cap);
     before->link = tso->link;
     if (cap->runTail == tso) cap->runTail = before;
+    countTurn(cap);
     addLength(cap, -1u);
     return tso;
 }
@@ -296,6 +304,10 @@ static void forgetLeft(Task *task)
     task->left = NULL;
 }
 
+/* How often a host passes a thread by that only workers may run, before it leaves the capability to them. */
+#define MOST_PASSED 5
+static inline bool isForWorkers(StgTSO *tso) { return tso != NULL && tso->flags & TSO_NO_HOST; }
+
 /* It waits, and nothing is there to interrupt it. */
 static bool goesOnWaiting(StgTSO *host)
 {
@@ -305,12 +317,14 @@ static bool goesOnWaiting(StgTSO *host)
 
 RunResult runThreads(Task *task, StgTSO *host)
 {
+    unsigned passed = 0;
     nameHome(&task->home);
     for (;;) {
         RunResult asked = serveAtHome(task);
         if (asked != RUN_OUT) return asked;
         Capability *cap = task->cap;
         if (host != NULL && (isHostsTurn(cap) || (cap->hostTurns == 0 && !goesOnWaiting(host)))) return RUN_OWN_TURN;
+        if (host != NULL && isForWorkers(headOf(cap)) && ++passed > MOST_PASSED) return RUN_OUT;
         StgTSO *next = host != NULL ? popHostable(cap) : popRunQueue(cap);
         if (next == NULL) return RUN_OUT;
         if (next->stack == NULL && !giveStack(cap, next)) continue;
@@ -439,6 +453,11 @@ static unsigned moveHalf(Capability *cap, Capability *to)
         bool move = !(list->flags & TSO_PINNED) && turn++ % 2 == 1;
         pushRunQueue(move ? to : cap, list);
         moved += move;
+    }
+    /* A host waits for no more turns than there are threads to take them. */
+    if (cap->hostTurns > cap->runLength) {
+        cap->hostTurns = cap->runLength + 1;
+        countTurn(cap);
     }
     return moved;
 }

@@ -99,7 +99,8 @@ StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mas
     cap->freeThreads = tso->link;
     cap->freeThreadCount--;
     if (CAPSTAN_UNLIKELY(cap->nextNumber % NUMBERS == 0))
-        cap->nextNumber = atomic_fetch_add_explicit(&threads.numbers, NUMBERS, memory_order_relaxed) / NUMBERS * NUMBERS + NUMBERS;
+        /* Twice as many are taken, so that a whole batch that begins at a multiple of it is among them. */
+        cap->nextNumber = atomic_fetch_add_explicit(&threads.numbers, 2 * NUMBERS, memory_order_relaxed) / NUMBERS * NUMBERS + NUMBERS;
     tso->id = cap->nextNumber++;
     tso->cap = cap;
     tso->stack = NULL;
@@ -244,7 +245,10 @@ static void rememberNamed(InCall *incall)
 /* The first ThreadId. */
 static HaskellObj nameThread(Capability *cap, StgTSO *tso)
 {
-    if (isBound(tso) && tso->id == 0) tso->id = newThreadNumber();
+    if (isBound(tso)) { /* a thread for each in-call, in the same record */
+        tso->id = newThreadNumber();
+        tso->label[0] = 0;
+    }
     HaskellObj handle = makeHandle(cap, tso);
     if (handle == CAPSTAN_POISON) return handle;
     tso->flags |= TSO_KEPT;

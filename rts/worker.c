@@ -271,7 +271,10 @@ static bool serve(Task *task)
         if (isWorkLeft()) wakeOneWorker();
         work(task, cap);
         flying = takeFlight();
-        if (flying && epoch != currentEpoch) endFlight();
+    }
+    if (flying) { /* the runtime is another: somebody else is to go */
+        endFlight();
+        wakeOneWorker();
     }
     return true;
 }

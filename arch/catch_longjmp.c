@@ -18,7 +18,7 @@ static CatchResult landInFrame(JumpFrame *frame)
 
     stack->trap = frame->head.trap.prev;
     stack->roots = frame->head.roots;
-    stack->mask = frame->head.mask;
+    __atomic_store_n(&stack->mask, frame->head.mask, __ATOMIC_RELAXED); /* others look whether the thread is deaf */
     return (CatchResult){ .value = frame->exception, .raised = 1 };
 }
 

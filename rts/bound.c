@@ -19,7 +19,7 @@
 
 /* One OS thread.  Made by the forker, freed by the thread. */
 typedef struct OsFork_ {
-    struct OsFork_ *next, *prev;  /* [lock: bound] */
+    struct OsFork_ *next;         /* [lock: bound] */
     InCall *incall;               /* [lock: bound] the outermost; NULL: not yet */
     Job job;                      /* for bad news */
     HsStablePtr io, mvar;         /* what to run; where to put its ThreadId */
@@ -51,17 +51,17 @@ static void linkFork(OsFork *f)
 {
     acquireLock(&bounds.lock);
     f->next = bounds.all;
-    if (f->next != NULL) f->next->prev = f;
     bounds.all = f;
     releaseLock(&bounds.lock);
 }
 
+/* It may not be there: a forked child has forgotten the list. */
 static void unlinkFork(OsFork *f)
 {
     acquireLock(&bounds.lock);
-    if (f->next != NULL) f->next->prev = f->prev;
-    if (f->prev != NULL) f->prev->next = f->next;
-    else bounds.all = f->next;
+    OsFork **link = &bounds.all;
+    while (*link != NULL && *link != f) link = &(*link)->next;
+    if (*link != NULL) *link = f->next;
     releaseLock(&bounds.lock);
     atomic_fetch_add_explicit(&bounds.leaving, 1, memory_order_release);
     osFutexWake(&bounds.leaving, INT32_MAX);
@@ -88,7 +88,7 @@ void awaitBoundThreads(void)
 
 void forgetBoundThreads(void)
 {
-    bounds.lock = (Lock)LOCK_INIT(RANK_BOUND);
+    renewLock(&bounds.lock);
     bounds.all = NULL;
 }
 
@@ -105,7 +105,9 @@ static void dropFork(OsFork *f)
 static void tellFailure(Capability *cap, Job *job)
 {
     OsFork *f = (OsFork *)(void *)((char *)job - offsetof(OsFork, job));
-    if (cap != NULL) tryPutMVar(cap, (StgMVar *)readStablePtr(f->mvar), CAPSTAN_UNIT);
+    HaskellObj mvar = readStablePtr(f->mvar); /* nothing, if the runtime is another by now */
+    if (cap != NULL && !rts_isImmediate(mvar) && rts_info(mvar)->kind == CLOSURE_MVAR)
+        tryPutMVar(cap, (StgMVar *)mvar, CAPSTAN_UNIT);
     dropFork(f);
 }
 

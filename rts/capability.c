@@ -9,7 +9,8 @@ Capability capabilities[MAX_CAPABILITIES] = { [0 ... MAX_CAPABILITIES - 1] = { .
 _Atomic unsigned numCapabilities;
 _Atomic bool runtimeIsEnding;
 
-#define DEAD(why, how) { .dead = (why), .deadStatus = (how), .holder = HOLDER_CLOSED }
+/* Managed code that comes to a safepoint with one of these is to end. */
+#define DEAD(why, how) { .dead = (why), .deadStatus = (how), .holder = HOLDER_CLOSED, .attention = ATTENTION_SHUTDOWN }
 Capability deadNotStarted = DEAD(RTS_NOT_STARTED, Refused), deadClosed = DEAD(RTS_CLOSED, Refused),
            deadHolds = DEAD(RTS_HOLDS_CAPABILITY, Refused), deadFinalizer = DEAD(RTS_IN_FINALIZER, Refused),
            deadNoMemory = DEAD(RTS_NO_MEMORY, Refused), deadInterrupted = DEAD(RTS_CLOSED, Interrupted),
@@ -543,4 +544,31 @@ void closeCapabilities(void)
     numCapabilities = 0;
     for (unsigned i = 0; i < n; i++) capabilities[i].attention = 0;
     releaseLock(&capsLock);
+}
+
+/* ---- In a forked child ---- */
+
+void forgetCapabilities(void)
+{
+    renewLock(&capsLock);
+    for (unsigned i = 0, n = numCapabilities; i < n; i++) {
+        capabilities[i].holder = HOLDER_CLOSED;
+        capabilities[i].attention = 0;
+        regsOf(&capabilities[i])->stack = NULL;
+    }
+    numCapabilities = 0;
+    memset(waiters.queues, 0, sizeof waiters.queues);
+    waiters.parked = 0;
+    waiters.closed = true;
+    wakeInFlight = 0;
+    runtimeIsEnding = false;
+}
+
+void clearCapabilities(void)
+{
+    for (unsigned i = 0; i < MAX_CAPABILITIES; i++) {
+        memset(&capabilities[i], 0, sizeof capabilities[i]);
+        capabilities[i].no = i;
+        capabilities[i].holder = HOLDER_CLOSED;
+    }
 }

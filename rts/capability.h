@@ -221,6 +221,10 @@ void initCapabilities(unsigned n, uint64_t quantum_ns, bool noMembarrier);
 /* All capabilities are STOPPED: make them CLOSED and send parked waiters home. */
 void closeCapabilities(void);
 
+/* In a forked child: there are none.  Then, before the next start: as if there had never been any. */
+void forgetCapabilities(void);
+void clearCapabilities(void);
+
 /* ---- for stop.c ---- */
 extern Lock capsLock;
 /* Called under the caps lock by a releaser that found STOP and turned FREE into STOPPED. */

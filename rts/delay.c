@@ -102,7 +102,9 @@ static void threadWaitFd(Stack *stack, int fd, bool write, const char *what)
         FdRecord *record = rtsMalloc(sizeof *record);
         if (record == NULL) rts_raiseError(stack, "%s: no memory", what);
         record->tso = stack->tso;
+        stack->tso->waitRecord = record; /* found there if the runtime ends */
         error = waitForFd(stack, record, fd, write);
+        stack->tso->waitRecord = NULL;
         rtsFree(record);
         if (error == EINTR) raiseInterrupted(stack);
     } while (error == EINTR);

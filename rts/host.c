@@ -60,12 +60,21 @@ static _Noreturn void leaveEnding(Stack *stack)
     raiseToBase(stack, CAPSTAN_SHUTDOWN);
 }
 
+/* A hosted thread forked inside an unsafe call, and this is the child. */
+static _Noreturn void leaveForked(Task *task, Stack *stack)
+{
+    task->hosting = NULL;
+    stack->cap = &deadInterrupted;
+    raiseToBase(stack, CAPSTAN_SHUTDOWN);
+}
+
 /* Others may sleep further down this OS thread's stack: their place to come back to stays, whichever way this one is left. */
 static RunResult runHosted(Task *task, Stack *stack)
 {
     void *sp = task->home.sp;
     RunResult result = runThreads(task, stack->tso);
     task->home.sp = sp;
+    if (result == RUN_LEFT) leaveForked(task, stack);
     return result;
 }
 

@@ -215,7 +215,8 @@ static Capability *lockWithin(const RtsLockOpts *opts)
     if (incall == NULL) return &deadNoMemory;
     bool budget = deadline != NO_DEADLINE || opts->handle != NULL, wait = !opts->no_wait;
     if (budget && !openBudget(incall, deadline)) return refuseWithin(incall, false, RTS_NO_MEMORY, false);
-    if (opts->handle != NULL) *opts->handle = handleOf(incall->budget);
+    /* Release: another thread may be looking for it to cancel the call. */
+    if (opts->handle != NULL) __atomic_store_n(opts->handle, handleOf(incall->budget), __ATOMIC_RELEASE);
     bool got = enterWithin(incall, wait) != NULL;
     RtsStatus over = budget ? beginBudget(incall, got) : RTS_OK;
     return got && over == RTS_OK ? settleWithin(incall, opts->alloc_limit_bytes) : refuseWithin(incall, got, over, wait);
@@ -224,7 +225,8 @@ static Capability *lockWithin(const RtsLockOpts *opts)
 RtsStatus rts_lockOpt(Capability **out, const RtsLockOpts *given)
 {
     RtsLockOpts opts;
-    if (given != NULL && given->size >= sizeof *given && given->handle != NULL) *given->handle = 0;
+    if (given != NULL && given->size >= sizeof *given && given->handle != NULL)
+        __atomic_store_n(given->handle, 0, __ATOMIC_RELAXED);
     *out = readLockOpts(&opts, given) ? lockWithin(&opts) : &deadBadArgument;
     return (*out)->dead;
 }

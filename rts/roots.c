@@ -16,7 +16,12 @@ static struct {
     unsigned first, length;  /* [stopped] of the ring */
     size_t scanned;          /* [stopped] threads */
     size_t unbound, seen;    /* [stopped] unbound ones that were scanned; that there are */
-    StgTSO *revived;         /* [stopped] blocked for ever, through gray */
+    StgTSO *revived;         /* [stopped] blocked for ever, through wakeLink */
+    StgTSO *standing;        /* [stopped] lost in-calls that others of their OS thread wait for, still to be looked at, through wakeLink */
+    StgTSO *current;         /* [stopped] the one among them whose others are being scanned */
+    StgTSO *unreached;       /* [stopped] those that were not reached by that, through wakeLink */
+    StgTSO *inOwnWay;        /* [stopped] the first that is known only to those below itself */
+    enum { LOOK_FOR_STANDING, LOOK_BELOW, LOOK_FOR_ALL, LOOKED } search; /* [stopped] */
 } roots;
 
 static void reach(StgTSO *tso)
@@ -35,6 +40,8 @@ static void begin(void)
     roots.gray = NULL;
     roots.length = roots.first = 0;
     roots.scanned = roots.unbound = roots.seen = 0;
+    roots.standing = roots.current = roots.unreached = roots.inOwnWay = NULL;
+    roots.search = LOOK_FOR_STANDING;
 }
 
 /* Waits for something that only managed code can bring about.  A rts_timeout will end the wait by itself. */
@@ -147,12 +154,13 @@ void scanThreadRoots(RootVisitor visit)
 
 /* ---- Blocked for ever ---- */
 
+static bool isLost(const StgTSO *tso) { return tso->marked != roots.number && isWaitingInside(tso); }
 static void reviveIfLost(StgTSO *tso)
 {
-    if (tso->marked == roots.number || !isWaitingInside(tso)) return;
-    tso->marked = roots.number;
-    tso->gray = roots.revived;
+    if (!isLost(tso)) return;
+    tso->wakeLink = roots.revived;
     roots.revived = tso;
+    reach(tso); /* its blockedOn is a root by that, so what it waits for is where that says */
 }
 static void reviveUnbound(StgTSO *tso, void *unused) { reviveIfLost(tso); }
 static void reviveTask(Task *task, void *unused)
@@ -161,19 +169,74 @@ static void reviveTask(Task *task, void *unused)
     if (top != NULL) reviveIfLost(&top->tso);
 }
 
-/* Its blockedOn is a root by now, so what it waits for is where that says. */
+/* A lost in-call that was made from a safe call stands on threads that go on once it has ended, and may wake others then.  So who is known to
+ * these is not lost, in-calls of the same kind included: only what no other one's threads know is.  Where all know each other in a ring, one is enough. */
+static void noteStanding(Task *task, void *unused)
+{
+    InCall *top = topInCall(task);
+    if (top == NULL || (top->prev == NULL && task->calling == NULL) || !isLost(&top->tso)) return;
+    top->tso.wakeLink = roots.standing;
+    roots.standing = &top->tso;
+}
+
+static void judgeCurrent(void)
+{
+    StgTSO *tso = roots.current;
+    roots.current = NULL;
+    if (tso == NULL) return;
+    if (isLost(tso)) {
+        tso->wakeLink = roots.unreached;
+        roots.unreached = tso;
+    } else if (roots.inOwnWay == NULL) {
+        roots.inOwnWay = tso;
+    }
+}
+
+/* false: there is no further one. */
+static bool scanBelowNext(void)
+{
+    judgeCurrent();
+    for (StgTSO *tso; (tso = roots.standing) != NULL;) {
+        roots.standing = tso->wakeLink;
+        if (!isLost(tso)) continue;
+        roots.current = tso;
+        reachBelow(tso->incall);
+        return true;
+    }
+    return false;
+}
+
+static void reviveStanding(void)
+{
+    for (StgTSO *t = roots.unreached, *next; t != NULL; t = next) {
+        next = t->wakeLink;
+        reviveIfLost(t);
+    }
+    if (roots.revived != NULL || roots.inOwnWay == NULL) return;
+    roots.revived = roots.inOwnWay;
+    roots.revived->wakeLink = NULL;
+}
+
+/* Called until it says false; what it reached is scanned in between. */
 static bool revive(void)
 {
-    if (roots.revived != NULL) return false; /* done before: nothing new can be lost */
-    if (roots.unbound < roots.seen) eachThread(reviveUnbound, NULL);
-    eachTask(reviveTask, NULL);
-    for (StgTSO *t = roots.revived, *next; t != NULL; t = next) {
-        next = t->gray;
-        t->wakeLink = next; /* gray is needed for the scan */
-        t->gray = roots.gray;
-        roots.gray = t;
+    switch (roots.search) {
+    case LOOK_FOR_STANDING:
+        eachTask(noteStanding, NULL);
+        roots.search = LOOK_BELOW;
+        return true;
+    case LOOK_BELOW:
+        if (scanBelowNext()) return true;
+        reviveStanding();
+        roots.search = LOOK_FOR_ALL;
+        return true;
+    case LOOK_FOR_ALL:
+        if (roots.unbound < roots.seen) eachThread(reviveUnbound, NULL);
+        eachTask(reviveTask, NULL);
+        roots.search = LOOKED; /* nothing new can be lost */
+        return true;
+    default: return false;
     }
-    return roots.revived != NULL;
 }
 
 void interruptRevived(void)
@@ -207,6 +270,8 @@ static void sweep(StgClosure *(*forwarded)(StgClosure *obj))
     eachThread(sweepHandle, NULL);
     eachTask(sweepTask, NULL);
 }
+
+void forgetThreadRoots(void) { roots.gray = roots.revived = NULL; }
 
 void initThreadRoots(void)
 {

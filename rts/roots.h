@@ -8,6 +8,8 @@
  * found through those.  The in-calls of one OS thread go together: all of them wait for the innermost one. */
 void scanThreadRoots(RootVisitor visit);
 void initThreadRoots(void);
+/* In a forked child: no collection is under way. */
+void forgetThreadRoots(void);
 
 /* After a collection, the world still stopped: threads found to be blocked for ever get their exception. */
 void interruptRevived(void);

@@ -182,6 +182,12 @@ void carryDebts(Capability *cap, StgTSO *tso)
 }
 
 /* Off the processor: to the next thread, or home.  Comes back when the thread is run again. */
+static inline void goHome(Stack *stack, Task *task)
+{
+    task->order = HOME_NOTHING;
+    switchStack(stack, &task->home, false);
+}
+
 static void switchAway(Stack *stack)
 {
     Capability *cap = stack->cap;
@@ -189,9 +195,17 @@ static void switchAway(Stack *stack)
     StgTSO *next = isUndisturbed(cap, stack) ? nextThread(cap) : NULL;
     cap->leaving = stack->tso;
     if (next != NULL) switchTo(cap, stack, next, false);
-    else switchStack(stack, &holderOf(cap)->home, false);
+    else goHome(stack, holderOf(cap));
     arriveOnStack(stack, NULL);
     finishSwitch(stack->cap);
+}
+
+void returnToOwnCapability(Stack *stack)
+{
+    StgTSO *tso = stack->tso;
+    if (CAPSTAN_LIKELY(!(tso->flags & TSO_PINNED) || tso->cap == stack->cap)) return;
+    postThread(tso); /* onCpu keeps it from being run before it is off this stack */
+    switchAway(stack);
 }
 
 void switchHome(Stack *stack, HomeOrder order)
@@ -286,14 +300,23 @@ static RunResult serveAtHome(Task *task)
 }
 
 /* A cache of nobody's, for stacks that are put away without a capability. */
+static struct {
+    Lock lock;
+    StackCache cache;  /* [lock: left] */
+} left = { .lock = LOCK_INIT(RANK_LEFT) };
+
 static void putAway(Stack *stack)
 {
-    static Lock lock = LOCK_INIT(RANK_LEFT);
-    static StackCache cache;
-    acquireLock(&lock);
-    putStack(&cache, stack);
-    flushStackCache(&cache);
-    releaseLock(&lock);
+    acquireLock(&left.lock);
+    putStack(&left.cache, stack);
+    flushStackCache(&left.cache);
+    releaseLock(&left.lock);
+}
+
+void forgetRun(void)
+{
+    renewLock(&left.lock);
+    memset(&left.cache, 0, sizeof left.cache);
 }
 
 /* A thread and its stack that outlived their runtime. */
@@ -372,6 +395,7 @@ static void wakeBound(Capability *cap, StgTSO *tso)
 void wakeThread(Capability *cap, StgTSO *tso)
 {
     if (CAPSTAN_UNLIKELY(isBound(tso))) wakeBound(cap, tso);
+    else if (CAPSTAN_UNLIKELY(tso->flags & TSO_PINNED) && tso->cap != cap) postThread(tso);
     else pushRunQueue(cap, tso);
 }
 

@@ -48,6 +48,9 @@ bool interruptWait(StgTSO *tso);
 /* Put value into the MVar if it is empty.  Context: the caller holds cap; no safepoint. */
 bool tryPutMVar(Capability *cap, StgMVar *mvar, HaskellObj value);
 
+/* A thread that may not be moved has come to run on another capability than its own: let that one run it. */
+void returnToOwnCapability(Stack *stack);
+
 /* The thread is about to leave cap to others. */
 void carryDebts(Capability *cap, StgTSO *tso);
 
@@ -79,6 +82,9 @@ void hostOthers(Stack *stack, unsigned turns);
 /* Exit: nobody holds a capability, no worker is left but in safe calls, no timer runs.  What is posted is dropped (jobs run without a capability), threads are
  * forgotten, but for those whose safe calls are still in C. */
 void dropThreads(void);
+
+/* In a forked child: nobody puts stacks away. */
+void forgetRun(void);
 
 /* About a period: look at the queues.  Returns whether anything is runnable. */
 bool tickQueues(void);

@@ -145,6 +145,8 @@ static bool collectNow(Stack *stack)
 /* Collections of threads without a capability that have still to tell the host. */
 static _Atomic uint32_t releasesRunning;
 
+void forgetSchedule(void) { releasesRunning = 0; }
+
 void awaitReleases(void)
 {
     for (uint32_t n; (n = releasesRunning) != 0;) osFutexWait(&releasesRunning, n, -1);
@@ -184,7 +186,7 @@ static uint32_t takeRequests(Stack *stack)
 /* The runtime ends.  Threads that are not bound are not run again. */
 static bool serviceShutdown(Stack *stack)
 {
-    if (!isBound(stack->tso)) {
+    if (!isBound(stack->tso) && stack->cap->dead == RTS_OK) {
         pushRunQueueFront(stack->cap, stack->tso);
         switchHome(stack, HOME_YIELD);
     }
@@ -342,7 +344,7 @@ static void comeBackFromCall(Stack *stack, Task *task)
     if (cap == NULL) abandonSuspended(stack, &deadInterrupted);
     task->cap = task->last = cap;
     cap->leaving = NULL;
-    stack->tso->cap = cap;
+    if (!(stack->tso->flags & TSO_PINNED)) stack->tso->cap = cap;
     setWhy(stack->tso, ThreadRunning);
     setRunningStack(cap, stack);
 }
@@ -359,6 +361,7 @@ static void *callFromUnbound(Stack *stack, void *(*fn)(void *arg), void *arg)
     void *result = callOnHome(stack, &task->home, fn, arg);
     int e = readErrno();
     comeBackFromCall(stack, task);
+    returnToOwnCapability(stack);
     rts_poll(stack);
     writeErrno(e);
     return result;

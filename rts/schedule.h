@@ -44,6 +44,9 @@ extern CollectionTotals totals;
 /* Startup.  idle_ns: how long all must rest before a collection looks for threads that are blocked for ever. */
 void initSchedule(uint64_t idle_ns);
 
+/* In a forked child: nothing of this is under way. */
+void forgetSchedule(void);
+
 /* For archLeavingSideways. */
 void leaveSideways(void *catchFrame);
 

@@ -148,4 +148,7 @@ void freeAllStablePtrs(void)
     }
 }
 
+/* Who was in the midst of taking or giving back an entry has lost it; the rest is whole. */
+void forgetStablePtrs(void) { renewLock(&table.lock); }
+
 uint64_t countStablePtrs(void) { return atomic_load_explicit(&table.used, memory_order_relaxed); }

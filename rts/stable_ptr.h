@@ -21,6 +21,9 @@ StgStablePtr newStablePtr(HaskellObj obj);   /* NULL: no memory */
 HaskellObj readStablePtr(StgStablePtr sp);   /* CAPSTAN_POISON: not in use (always noticed in debug builds) */
 bool dropStablePtr(StgStablePtr sp);         /* false: not in use */
 
+/* In a forked child: the lock is nobody's. */
+void forgetStablePtrs(void);
+
 void scanStablePtrs(RootVisitor visit);
 uint64_t countStablePtrs(void);
 

@@ -9,6 +9,7 @@
 #include "capability.h"
 #include "exception.h"
 #include "foreign_export.h"
+#include "fork.h"
 #include "incall.h"
 #include "options.h"
 #include "os/memory.h"
@@ -17,6 +18,7 @@
 #include "schedule.h"
 #include "stable_ptr.h"
 #include "stop.h"
+#include "submit.h"
 #include "thunk.h"
 #include "timekeeper.h"
 #include "worker.h"
@@ -114,6 +116,7 @@ static bool sameSettings(const RtsConfig *a, const RtsConfig *b)
 static bool loadTopology(unsigned nodes, char *message, size_t size)
 {
     if (startup.topologyLoaded && startup.nodesAsked == nodes) return true;
+    startup.topologyLoaded = false; /* a forked child may find it half done */
     startup.topologyLoaded = topologyInit(nodes, message, size);
     startup.nodesAsked = nodes;
     return startup.topologyLoaded;
@@ -126,6 +129,12 @@ static bool startNurseries(unsigned n)
     for (unsigned i = 0; i < n; i++)
         if (!initNursery(&capabilities[i].nursery, wantCollection)) return false;
     return true;
+}
+
+static bool tick(void)
+{
+    bool queues = tickQueues(), submissions = tickSubmit();
+    return queues || submissions;
 }
 
 /* How often the queues are looked at. */
@@ -142,13 +151,19 @@ static void startScheduler(const RtsConfig *c)
     initBodies();
     initBudgets();
     initSchedule((uint64_t)c->idle_collection_us * 1000);
-    initTimekeeper(TICK_NANOS < slice ? TICK_NANOS : slice, tickQueues);
+    initTimekeeper(TICK_NANOS < slice ? TICK_NANOS : slice, tick);
     initWorkers(c->max_workers, c->spare_workers);
+    initSubmit(c->submit_queue);
 }
 
 static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
 {
     if (!loadTopology(c->debug_numa_nodes, message, size)) return RTS_NO_MEMORY;
+    if (!watchForks()) {
+        if (message) snprintf(message, size, "no memory to look after forked children");
+        return RTS_NO_MEMORY;
+    }
+    clearAfterFork();
     initStop();
     HeapSettings heapSettings = { c->nursery_bytes, c->heap_limit_bytes, c->verify_heap, c->poison_from_space };
     memset(&totals, 0, sizeof totals);
@@ -168,11 +183,30 @@ static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
     return RTS_OK;
 }
 
+/* In-calls of a runtime that is over do not count: a forked child may be inside of one for good. */
+static bool isInsideInCall(void)
+{
+    Task *task = myTask;
+    if (task == NULL) return false;
+    if (task->finalizing || task->cap != NULL) return true;
+    InCall *i = task->incall;
+    return i != NULL && !(i->suspended && i->epoch != currentEpoch);
+}
+
+bool forgetStartup(void)
+{
+    bool quiet = renewLock(&startup.lock);
+    startup.users = 0;
+    startup.infos = NULL; /* they stay: constants of languages may refer to them */
+    if (!quiet) startup.topologyLoaded = false;
+    return quiet;
+}
+
 RtsStatus rts_startArgs(const RtsConfig *config, int *argc, char **argv[], char *message, size_t size)
 {
     RtsConfig c;
     if (message != NULL && size > 0) message[0] = 0;
-    if (myTask != NULL && (myTask->incall != NULL || myTask->finalizing)) {
+    if (isInsideInCall()) {
         if (message) snprintf(message, size, "%s", rts_statusText(RTS_INSIDE_INCALL));
         return RTS_INSIDE_INCALL;
     }
@@ -235,6 +269,7 @@ static void endRuntime(void)
 {
     if (startup.config.onExitHook) startup.config.onExitHook(startup.config.onExitCtx);
     runtimeIsEnding = true;
+    closeSubmit();
     while (!stopWorld(NULL, ATTENTION_SHUTDOWN)) waitForStopper();
     closeCapabilities();
     leaveStopped();
@@ -244,6 +279,7 @@ static void endRuntime(void)
     awaitBoundThreads();
     awaitReleases();
     dropThreads();
+    finishSubmit();
     revertStaticThunks();
     freeAllStablePtrs();
     Task *task = newTask();
@@ -263,7 +299,7 @@ static void endRuntime(void)
 
 void hs_exit(void)
 {
-    if (myTask != NULL && (myTask->incall != NULL || myTask->finalizing)) {
+    if (isInsideInCall()) {
         reportError(RTS_INSIDE_INCALL, "hs_exit: %s", rts_statusText(RTS_INSIDE_INCALL));
         return;
     }

@@ -15,6 +15,8 @@ static void oneStopped(void)
     if (--stop.missing == 0) osFutexWake(&stop.missing, 1);
 }
 
+void forgetStop(void) { stop.stopping = stop.missing = 0; }
+
 void initStop(void) { capabilityStopped = oneStopped; }
 
 /* Context: the caps lock. */

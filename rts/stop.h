@@ -22,5 +22,7 @@ void waitForStopper(void);
 uint64_t lastStopNanos(void);
 
 void initStop(void);
+/* In a forked child: nobody stops the world. */
+void forgetStop(void);
 
 #endif

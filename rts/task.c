@@ -72,6 +72,7 @@ static Task *takeRecord(void)
     initInCall(task, &task->first);
     task->first.fresh = true;
     task->interrupt = NULL;
+    task->bell = 0;
     return task;
 }
 
@@ -93,6 +94,8 @@ Task *newTask(void)
     if (task == NULL) return NULL;
     /* All but the InCall, which was left as a spare one has to be: somebody may still be writing its poll. */
     memset(task, 0, offsetof(Task, first));
+    atomic_store_explicit(&task->sleeping, 0, memory_order_relaxed);
+    atomic_store_explicit(&task->hosting, NULL, memory_order_relaxed);
     task->first.prev = NULL;
     task->spare = &task->first;
     task->last = tasks.noCapability;
@@ -178,6 +181,17 @@ unsigned countTasks(void)
     unsigned n = tasks.count;
     releaseLock(&tasksLock);
     return n;
+}
+
+void forgetTasks(void)
+{
+    Task *task = myTask;
+    renewLock(&tasksLock);
+    tasks.all = task;
+    tasks.recycled = NULL;
+    tasks.spareInCalls = NULL;
+    tasks.count = task != NULL;
+    if (task != NULL) task->next = task->prev = NULL;
 }
 
 Task *firstTaskUnlocked(void) { return tasks.all; }

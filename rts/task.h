@@ -79,10 +79,7 @@ struct Task_ {
     Stack gone;              /* [owner] what a switch off a stack for good writes to */
     Stack home;              /* [owner] where its own frames sleep while it runs an unbound thread; sp only */
 
-    _Atomic uint32_t bell;   /* futex word of who waits for its own thread to be runnable, or for work: rung by adding 1 */
     _Atomic uint32_t sent;   /* [lock: workers to clear] futex word of an idle worker: 1: it has the flight, or is to end */
-    _Atomic uint32_t sleeping; /* [owner] somebody has to wake it after ringing */
-    _Atomic(Capability *) hosting; /* [owner] where its thread is blocked and it runs others */
 
     _Atomic uint32_t wakeup; /* [lock: caps to write] futex word, WAIT_* */
     Task *qnext, *qprev;     /* [lock: caps] queue of waiters */
@@ -94,6 +91,10 @@ struct Task_ {
 
     Task *next, *prev;       /* [lock: tasks] all tasks */
     InCall first;            /* the InCall that every Task has */
+    /* A late ring may come when the record is another thread's already: these are not cleared with the rest. */
+    _Atomic uint32_t bell;   /* futex word of who waits for its own thread to be runnable, or for work: rung by adding 1 */
+    _Atomic uint32_t sleeping; /* [owner] somebody has to wake it after ringing */
+    _Atomic(Capability *) hosting; /* [owner] where its thread is blocked and it runs others */
     struct Interrupt_ *interrupt; /* [owner] made when first needed, kept with the record: interrupt.h */
 } __attribute__((aligned(64)));
 
@@ -150,6 +151,9 @@ void unlinkInCall(Task *task, InCall *incall);
 
 /* Called when a thread with in-calls in progress ends: they are killed. */
 void initTasks(Capability *noCapability, void (*abandon)(Task *task));
+
+/* In a forked child: there are no tasks but that of this thread, if it has one. */
+void forgetTasks(void);
 
 /* Visit all tasks under the tasks lock. */
 void eachTask(void (*f)(Task *task, void *ctx), void *ctx);

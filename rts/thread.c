@@ -114,10 +114,9 @@ StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mas
     tso->limited = false;
     tso->allocLeft = 0;
     tso->label[0] = 0;
-    tso->throwers = tso->waiters = NULL;
+    /* throwers and waiters are as the last thread left them: empty, but for waiters that were interrupted and are about to leave. */
     tso->timeouts = NULL;
     atomic_store_explicit(&tso->breakable, NULL, memory_order_relaxed);
-    atomic_store_explicit(&tso->hasWaiters, 0, memory_order_relaxed);
     atomic_store_explicit(&tso->pending, 0, memory_order_relaxed);
     setWhy(tso, THREAD_NEW);
     /* Atomic: countThreadsMade reads it from outside. */
@@ -140,12 +139,16 @@ static void forgetWait(StgTSO *tso)
 {
     uint64_t word = atomic_load_explicit(&tso->wait, memory_order_relaxed);
     atomic_store_explicit(&tso->wait, word / WAIT_STATES * WAIT_STATES + WAIT_RUNNING, memory_order_relaxed);
+    rtsFree(tso->waitRecord);
+    tso->waitRecord = NULL;
 }
 
 /* Context: the lock.  It was ended from outside, whatever it was doing: nothing of that may be found by who uses the record next. */
 static void reclaim(StgTSO *tso)
 {
     forgetWait(tso);
+    tso->throwers = tso->waiters = NULL;
+    atomic_store_explicit(&tso->hasWaiters, 0, memory_order_relaxed);
     atomic_store_explicit(&tso->onCpu, 0, memory_order_relaxed);
     setWhy(tso, THREAD_FREE);
     tso->link = threads.free;
@@ -154,6 +157,7 @@ static void reclaim(StgTSO *tso)
 
 void recycleThread(StgTSO *tso)
 {
+    if (tso->flags & TSO_FORGOTTEN) return;
     acquireLock(&threads.lock);
     reclaim(tso);
     releaseLock(&threads.lock);
@@ -187,6 +191,14 @@ static void forgetAllNamed(void)
         i->nextNamed = i->prevNamed = NULL;
         forgetHandle(&i->tso);
     }
+    threads.named = NULL;
+}
+
+void forgetThreads(void)
+{
+    renewLock(&threads.lock);
+    threads.chunks = NULL;
+    threads.free = NULL;
     threads.named = NULL;
 }
 
@@ -364,6 +376,6 @@ unsigned rts_threadCapability(HaskellObj v, bool *movable)
 {
     StgTSO *tso = isThreadId(v, "rts_threadCapability") ? threadOf(v) : NULL;
     if (movable != NULL) *movable = tso == NULL || !(tso->flags & TSO_PINNED);
-    Capability *cap = tso == NULL ? NULL : tso->cap;
+    Capability *cap = tso == NULL ? NULL : isBound(tso) ? tso->stack->cap : tso->cap;
     return cap == NULL ? 0 : cap->no;
 }

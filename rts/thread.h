@@ -42,6 +42,7 @@ enum {
 enum {
     TSO_NO_HOST = 1,   /* makes safe calls: run it on workers only */
     TSO_PINNED = 2,    /* forkOn: not moved */
+    TSO_FORGOTTEN = 128, /* its record is in no chunk that we know: never used again */
     TSO_KEPT = 4,      /* [owner] a ThreadId exists, or did */
     TSO_BUDGET = 8,    /* [owner] bound: its in-call can be ended by rts_cancel or by its deadline */
     TSO_COUNTED = 16,  /* [owner] what it allocates is counted in allocLeft */
@@ -93,6 +94,7 @@ struct StgTSO_ {
     _Atomic uint8_t known;      /* [lock: own to clear] it may be given a ThreadId by others: unbound ones once they run, bound ones once they have one */
     bool limited;               /* [owner] allocLeft is a limit */
     StgTSO *wakeLink;           /* [stopped] revived */
+    void *waitRecord;           /* [owner] memory of a wait for a descriptor */
     uint64_t id;                /* [owner] */
     int64_t allocLeft;          /* [owner] bytes; the counter of rts_setAllocationCounter */
     char label[32];
@@ -190,6 +192,8 @@ StgTSO *threadOf(HaskellObj v);
 
 /* Visit every record of unbound threads in use.  Context: the world is stopped, or torn pictures will do. */
 void eachThread(void (*f)(StgTSO *tso, void *ctx), void *ctx);
+/* In a forked child: there are none. */
+void forgetThreads(void);
 uint64_t newThreadNumber(void);
 uint64_t countThreadsMade(void);
 /* Exit: every record that no OS thread is inside of is free.  keep(tso): somebody is. */

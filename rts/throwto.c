@@ -93,6 +93,8 @@ static HaskellObj takePending(Stack *stack, bool interrupted)
 
 static _Noreturn void raisePending(Stack *stack, HaskellObj exception)
 {
+    /* Those were about the wait that this ends. */
+    atomic_fetch_and_explicit(&stack->tso->pending, ~(uint32_t)(PENDING_DEADLOCK | PENDING_LOOP), memory_order_relaxed);
     if (atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
     stack->tso->value = stack->tso->blockedOn = CAPSTAN_UNIT; /* of the wait that this ends, if any */
     raiseAsync(stack, exception);
@@ -229,10 +231,10 @@ RtsMaskingState rts_getMaskingState(Stack *stack) { return (RtsMaskingState)stac
 HaskellObj rts_withMask(Stack *stack, RtsMaskingState state, HaskellObj (*body)(Stack *stack, void *arg), void *arg)
 {
     uint32_t before = stack->mask;
-    stack->mask = (uint32_t)state;
+    __atomic_store_n(&stack->mask, (uint32_t)state, __ATOMIC_RELAXED); /* pairs with isDeaf */
     if (state == RtsUnmasked && atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0) safepoint(stack);
     HaskellObj result = body(stack, arg);
-    stack->mask = before;
+    __atomic_store_n(&stack->mask, before, __ATOMIC_RELAXED);
     if (before == UNMASKED && CAPSTAN_UNLIKELY(atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0)) {
         CAPSTAN_ROOTS(stack, result);
         safepoint(stack);

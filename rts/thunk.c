@@ -15,14 +15,29 @@
 static struct {
     Lock lock;
     StgStaticThunk *entered;  /* [lock] through link; END_OF_LIST ends it */
+    StgStaticThunk *_Atomic changing; /* [lock] just being put in or out, for a forked child; NULL: none */
 } statics = { .lock = LOCK_INIT(RANK_STATICS), .entered = END_OF_LIST };
+
+/* A child may see each of these stores, or none from one of them on: so they stay in order. */
+static void beginChange(StgStaticThunk *thunk)
+{
+    atomic_store_explicit(&statics.changing, thunk, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+static void endChange(void)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&statics.changing, NULL, memory_order_release);
+}
 
 static void noteStatic(StgStaticThunk *thunk)
 {
     acquireLock(&statics.lock);
     if (thunk->link == NULL) {
+        beginChange(thunk);
         thunk->link = statics.entered;
         statics.entered = thunk;
+        endChange();
     }
     releaseLock(&statics.lock);
 }
@@ -35,16 +50,31 @@ void scanStaticThunks(RootVisitor visit)
     releaseLock(&statics.lock);
 }
 
+static void revertOne(StgStaticThunk *t)
+{
+    t->link = NULL;
+    __atomic_store_n(&t->state, 0, __ATOMIC_RELEASE);
+}
+
 void revertStaticThunks(void)
 {
     acquireLock(&statics.lock);
-    for (StgStaticThunk *t = statics.entered, *next; t != END_OF_LIST; t = next) {
-        next = t->link;
-        t->link = NULL;
-        __atomic_store_n(&t->state, 0, __ATOMIC_RELEASE);
+    for (StgStaticThunk *t; (t = statics.entered) != END_OF_LIST;) {
+        beginChange(t);
+        statics.entered = t->link;
+        revertOne(t);
+        endChange();
     }
-    statics.entered = END_OF_LIST;
     releaseLock(&statics.lock);
+}
+
+void forgetStatics(void)
+{
+    StgStaticThunk *changing = statics.changing;
+    renewLock(&statics.lock);
+    /* Out of the list: entered names it while it is in, or not yet out. */
+    if (changing != NULL && statics.entered != changing) revertOne(changing);
+    statics.changing = NULL;
 }
 
 /* ---- Evaluation ---- */

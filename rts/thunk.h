@@ -14,6 +14,8 @@
 void scanStaticThunks(RootVisitor visit);
 /* Exit: static thunks are as if never entered. */
 void revertStaticThunks(void);
+/* In a forked child: the lock is nobody's, and the list whole. */
+void forgetStatics(void);
 
 static inline StgWord thunkState(HaskellObj thunk)
 {

@@ -17,7 +17,7 @@ static struct {
     _Atomic unsigned threads;         /* OS threads, those included that are about to end */
     _Atomic unsigned inCalls;
     _Atomic uint32_t flight;          /* [atomic] 1: one is on its way */
-    bool closing;                     /* [lock: workers] */
+    _Atomic bool closing;             /* [lock: workers to write] */
     unsigned most, spare;             /* [const] */
     bool complained;                  /* [lock: workers] */
     _Atomic uint32_t leaving;         /* futex word: rung when one ends */
@@ -305,6 +305,17 @@ void initWorkers(unsigned most, unsigned spare)
     workers.errand = NULL;
     releaseLock(&workers.lock);
     wakeWorker = wakeOneWorker;
+}
+
+void forgetWorkers(bool one)
+{
+    renewLock(&workers.lock);
+    workers.idle = NULL;
+    workers.idleCount = 0;
+    workers.count = workers.threads = workers.inCalls = one;
+    workers.flight = 0;
+    workers.errand = NULL;
+    workers.closing = true;
 }
 
 void stopWorkers(void)

@@ -16,8 +16,8 @@ void initWorkers(unsigned most, unsigned spare);
 /* Exit: idle ones end, and those that come back from runThreads.  Those in safe calls end when they return.  Context: capabilities are closed.
  * Returns when all others have ended. */
 void stopWorkers(void);
-/* In a forked child: none is left. */
-void forgetWorkers(void);
+/* In a forked child: none is left, but for the calling thread (one: it is a worker), which counts as being in a safe call. */
+void forgetWorkers(bool one);
 /* A worker enters or leaves a safe call. */
 void workerCalls(bool enters);
 /* Have an idle worker, or a new one, run a function that needs no capability but may take one; false: there is none.  Used for collections while all rests. */

@@ -11,6 +11,8 @@
  * sched_actor.c     an actor's life: its script, what it catches, its end
  * sched_steps.c     the steps of scripts that deal with tokens, thunks, and other actors
  * sched_calls.c     the steps that wait, call C, or come back from there
+ * sched_threads.c   the steps that need bound threads, time limits, or look at others
+ * sched_budget.c    in-calls with a budget, and who cancels them; allocation limits
  * sched_watch.c     progress lines, failures and the watchdog
  */
 #ifndef STRESS_SCHED_H
@@ -31,7 +33,8 @@
 typedef enum {
     STEP_TAKE, STEP_PUT, STEP_TRY_TAKE, STEP_TRY_PUT, STEP_READ, STEP_MINT, STEP_BURN, STEP_THUNK, STEP_THROW, STEP_FORK, STEP_LOCK,
     STEP_UNMASK, STEP_ALLOW, STEP_YIELD, STEP_DELAY, STEP_SPIN, STEP_ALLOCATE, STEP_CALL, STEP_NEST, STEP_COLLECT, STEP_OUTSIDE,
-    STEP_PIPE, STEP_LOSE, STEP_LOOP, STEPS
+    STEP_PIPE, STEP_LOSE, STEP_LOOP, STEP_TIMEOUT, STEP_FORK_OS, STEP_BOUND, STEP_BREAK, STEP_LOOK, STEP_BUDGET, STEP_CANCEL,
+    STEP_LIMIT, STEPS
 } StepKind;
 
 typedef enum { RESTART_CALM, RESTART_ROUGH, RESTART_OVERLAP, RESTART_MIXED } RestartMode;
@@ -56,6 +59,13 @@ extern Options options;
 extern const char *const stepNames[STEPS];
 extern const char *const restartNames[RESTART_MIXED + 1];
 
+/* Where every safepoint collects, fewer of them make the same test. */
+#ifdef CAPSTAN_TORTURE
+#define POLLS(n) ((n) / 256)
+#else
+#define POLLS(n) (n)
+#endif
+
 /* ---- Random numbers ------------------------------------------------------------------------------------------------ */
 
 static inline uint64_t nextRandom(uint64_t *state)
@@ -77,6 +87,7 @@ static inline bool oneIn(uint64_t *state, unsigned n) { return below(state, n) =
 #define MAX_THROWS 4096
 #define MAX_MVARS 8
 #define THUNKS 12
+#define MAX_TICKETS 256
 
 /* Where a token is, besides in the hands of actor number 0, 1, ... */
 enum { IN_MVAR = -1, NOWHERE = -2 };
@@ -91,8 +102,16 @@ typedef struct {
     _Atomic int received;          /* how often */
 } Throw;
 
-typedef enum { ACTOR_OWNER, ACTOR_FORKED, ACTOR_NESTED, ACTOR_GUEST } ActorKind;
+typedef enum { ACTOR_OWNER, ACTOR_FORKED, ACTOR_NESTED, ACTOR_GUEST, ACTOR_FORKED_OS, ACTOR_BOUND } ActorKind;
 typedef enum { END_NONE, END_SCRIPT, END_THROWN, ENDS } ActorEnd;
+
+/* The budget of an in-call. */
+typedef struct {
+    uint64_t deadline;             /* microseconds; UINT64_MAX: none */
+    StgWord64 limit;               /* bytes; 0: none */
+    bool noWait;
+    int ticket;                    /* where its handle is; -1: it has none */
+} Terms;
 
 /* What is known of one actor outside the heap. */
 typedef struct {
@@ -103,6 +122,9 @@ typedef struct {
     _Atomic bool ended;            /* its script is over */
     bool hunted;                   /* [reaper] a killer is about */
     _Atomic int end;               /* ActorEnd */
+    const Terms *terms;            /* of its in-call; NULL: no budget */
+    SchedulerStatus verdict;       /* how its in-call has to end; NoStatus: with Success */
+    bool limited;                  /* it set itself a limit, whose exception may come late */
     _Atomic int doing;             /* StepKind, for the dump */
     _Atomic uint64_t done;         /* steps */
 } Slot;
@@ -136,6 +158,9 @@ typedef struct Scene {
     _Atomic int thunkStarts[THUNKS], thunkEnds[THUNKS];
     _Atomic bool thunkSeen[THUNKS];
     _Atomic int insideLock;
+    _Atomic unsigned tickets;
+    _Atomic RtsInCallHandle handles[MAX_TICKETS]; /* by ticket */
+    _Atomic bool cancelTried[MAX_TICKETS];
     _Atomic uint64_t written, read;
 } Scene;
 
@@ -149,7 +174,7 @@ HaskellObj actionOf(Capability *cap, HaskellObj f, Scene *scene, int number, Has
 int claimSlot(Scene *scene, ActorKind kind, uint64_t random);
 void playScene(struct Player *player);
 /* By who holds a capability: play an actor in a scene, if it is open and of this runtime. */
-bool joinScene(Scene *scene, Capability **cap, ActorKind kind, uint64_t random);
+bool joinScene(Scene *scene, Capability **cap, ActorKind kind, uint64_t random, const Terms *terms);
 void visitScene(struct Player *player);
 Scene *newScene(struct Player *player);
 
@@ -165,6 +190,7 @@ typedef struct {
     bool putting;                  /* it was on its way into an MVar */
     int throwing;                  /* the throw that was begun, or -1 */
     bool ending;
+    unsigned within;               /* time limits that it is inside of */
 } Actor;
 
 /* Let the owner look whether all is over. */
@@ -172,7 +198,9 @@ void ringOwner(Stack *stack, HaskellObj board);
 /* Play the script of an actor, masked. */
 void playActor(Stack *stack, Scene *scene, int number, HaskellObj board);
 CAPSTAN_EXTERN(schedActor);        /* scene number board -> IO (): the same, masked first */
-void chooseStep(Actor *actor, Stack *stack);
+void playStep(Stack *stack, Actor *actor);
+/* What it was about when an exception came has not happened.  received: the throw that it was, or -1. */
+void undoStep(Actor *actor, int received);
 /* Look at what came; ends its script perhaps. */
 void receiveException(Actor *actor, Stack *stack, HaskellObj exception);
 /* Note that an actor received a throw; whether it is to end. */
@@ -189,6 +217,7 @@ extern Step *const stepTable[STEPS];
 Step stepTake, stepPut, stepTryTake, stepTryPut, stepRead, stepMint, stepBurn, stepThunk, stepThrow, stepFork, stepLock;
 Step stepUnmask, stepAllow, stepYield, stepDelay, stepSpin, stepAllocate, stepCall, stepNest, stepCollect, stepOutside, stepPipe,
     stepLose, stepLoop;
+Step stepTimeout, stepForkOS, stepBound, stepBreak, stepLook, stepBudget, stepCancel, stepLimit;
 
 HaskellObj newToken(Stack *stack, Scene *scene, uint64_t random, int holder, int *serial);
 int tokenOf(HaskellObj token);
@@ -198,6 +227,18 @@ void moveToken(Scene *scene, int serial, int from, int to);
 HaskellObj newThunk(Capability *cap, Scene *scene, int place, HaskellObj board);
 HsInt thunkValue(const Scene *scene, int place);
 HaskellObj newPairThunk(Capability *cap, int other, HaskellObj board);
+/* C that a step calls safely. */
+typedef struct { Scene *scene; uint64_t random; } Errand;
+void *callOut(Stack *stack, Actor *actor, void *(*fn)(void *), Errand *errand);
+uint64_t nowMicroseconds(void);
+/* Its address is not kept across safepoints. */
+int errnoNow(void);
+/* Whether a status of an in-call, or an answer, is one that its terms allow. */
+bool termsAllow(const Scene *scene, const Terms *terms, SchedulerStatus status);
+SchedulerStatus statusFor(HaskellObj exception);
+/* Call in with a budget, and play an actor if that is granted. */
+bool joinWithin(Scene *scene, ActorKind kind, uint64_t random);
+CAPSTAN_EXTERN(schedBudgeted);     /* as schedActor, in an in-call with terms */
 /* Throw at an actor whose ThreadId is known; last: it has to end. */
 void throwAt(Stack *stack, Actor *actor, int target, bool last);
 

@@ -8,6 +8,8 @@ Step *const stepTable[STEPS] = {
     [STEP_ALLOW] = stepAllow,       [STEP_YIELD] = stepYield, [STEP_DELAY] = stepDelay,    [STEP_SPIN] = stepSpin,
     [STEP_ALLOCATE] = stepAllocate, [STEP_CALL] = stepCall, [STEP_NEST] = stepNest,        [STEP_COLLECT] = stepCollect,
     [STEP_OUTSIDE] = stepOutside,   [STEP_PIPE] = stepPipe, [STEP_LOSE] = stepLose,        [STEP_LOOP] = stepLoop,
+    [STEP_TIMEOUT] = stepTimeout,   [STEP_FORK_OS] = stepForkOS, [STEP_BOUND] = stepBound, [STEP_BREAK] = stepBreak,
+    [STEP_LOOK] = stepLook,         [STEP_BUDGET] = stepBudget, [STEP_CANCEL] = stepCancel, [STEP_LIMIT] = stepLimit,
 };
 
 /* ---- The script ---------------------------------------------------------------------------------------------------- */
@@ -24,17 +26,20 @@ static StepKind drawStep(const Scene *scene, uint64_t *random)
     return STEP_YIELD;
 }
 
+void playStep(Stack *stack, Actor *actor)
+{
+    Slot *slot = actor->slot;
+    atomic_fetch_add_explicit(&slot->done, 1, memory_order_relaxed);
+    StepKind kind = drawStep(actor->scene, &slot->random);
+    atomic_store_explicit(&slot->doing, (int)kind, memory_order_relaxed);
+    stepTable[kind](stack, actor);
+    noteStep(actor->scene->owner);
+}
+
 static HaskellObj playSteps(Stack *stack, void *arg)
 {
     Actor *actor = arg;
-    Slot *slot = actor->slot;
-    while (slot->done < slot->steps) {
-        atomic_fetch_add_explicit(&slot->done, 1, memory_order_relaxed);
-        StepKind kind = drawStep(actor->scene, &slot->random);
-        atomic_store_explicit(&slot->doing, (int)kind, memory_order_relaxed);
-        stepTable[kind](stack, actor);
-        noteStep(actor->scene->owner);
-    }
+    while (actor->slot->done < actor->slot->steps) playStep(stack, actor);
     return CAPSTAN_UNIT;
 }
 
@@ -54,8 +59,7 @@ int throwOf(HaskellObj exception)
     return rts_isSmallInt(exception) ? (int)rts_smallIntValue(exception) : -1;
 }
 
-/* What it was about when the exception came has not happened. */
-static void undoStep(Actor *actor, int received)
+void undoStep(Actor *actor, int received)
 {
     if (actor->putting) moveToken(actor->scene, actor->token, IN_MVAR, actor->number);
     actor->putting = false;
@@ -75,8 +79,18 @@ bool receiveThrow(Scene *scene, int number, int serial)
     Throw *throw = &scene->throws[serial];
     int before = atomic_fetch_add(&throw->received, 1);
     EXPECT(scene, before == 0, "actor %d received throw %d for the %dth time", number, serial, before + 1);
-    EXPECT(scene, throw->target == number, "actor %d received throw %d, which was for actor %d", number, serial, throw->target);
+    EXPECT(scene, throw->target == number || number < 0, "actor %d received throw %d, which was for actor %d", number, serial, throw->target);
     return throw->last;
+}
+
+/* The end of a budget: it may go on for a while all the same. */
+static bool receiveVerdict(Actor *actor, SchedulerStatus status)
+{
+    if (status == LimitExceeded && actor->slot->limited) return true;
+    if (!termsAllow(actor->scene, actor->slot->terms, status)) return false;
+    if (oneIn(&actor->slot->random, 4)) return true;
+    actor->slot->verdict = status;
+    return actor->ending = true;
 }
 
 /* Exceptions of the runtime's own, which its step may have asked for. */
@@ -86,6 +100,7 @@ static void receiveOther(Actor *actor, Stack *stack, HaskellObj exception)
     StepKind kind = (StepKind)atomic_load(&actor->slot->doing);
     if (exception == &capstan_BlockedIndefinitelyOnMVar_closure && kind == STEP_LOSE) return;
     if (exception == &capstan_NonTermination_closure && kind == STEP_LOOP) return;
+    if (receiveVerdict(actor, statusFor(exception))) return;
     rts_showException(stack->cap, exception, text, sizeof text);
     fail(actor->scene, "actor %d (step %s) got the exception \"%s\"", actor->number, stepNames[kind], text);
 }
@@ -94,6 +109,8 @@ void receiveException(Actor *actor, Stack *stack, HaskellObj exception)
 {
     int serial = throwOf(exception);
     undoStep(actor, serial);
+    actor->within = 0;
+    if (actor->slot->limited) rts_enableAllocationLimit(stack, false);
     EXPECT(actor->scene, rts_getMaskingState(stack) == RtsMaskedInterruptible, "actor %d: the mask is %d after an exception",
            actor->number, (int)rts_getMaskingState(stack));
     if (serial >= 0) actor->ending |= receiveThrow(actor->scene, actor->number, serial) || oneIn(&actor->slot->random, 3);
@@ -118,7 +135,8 @@ static void endActor(Stack *stack, Actor *actor)
 
 void playActor(Stack *stack, Scene *scene, int number, HaskellObj board)
 {
-    Actor actor = { scene, &scene->slots[number], number, board, CAPSTAN_UNIT, -1, false, -1, false };
+    Actor actor = { .scene = scene, .slot = &scene->slots[number], .number = number, .board = board, .hand = CAPSTAN_UNIT, .token = -1,
+                    .throwing = -1 };
     CAPSTAN_ROOTS(stack, actor.board, actor.hand);
     EXPECT(scene, rts_getMaskingState(stack) == RtsMaskedInterruptible, "actor %d begins with the mask %d", number,
            (int)rts_getMaskingState(stack));

@@ -7,7 +7,7 @@
 
 /* ---- Waiting, and being in the way ----------------------------------------------------------------------------------- */
 
-static uint64_t nowMicroseconds(void)
+uint64_t nowMicroseconds(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -28,7 +28,7 @@ void stepDelay(Stack *stack, Actor *actor)
 
 void stepSpin(Stack *stack, Actor *actor)
 {
-    for (unsigned i = below(&actor->slot->random, 20000); i > 0; i--) rts_poll(stack);
+    for (unsigned i = POLLS(below(&actor->slot->random, 20000)); i > 0; i--) rts_poll(stack);
 }
 
 static HaskellObj idle(Stack *stack, void *arg)
@@ -78,8 +78,6 @@ void stepLose(Stack *stack, Actor *actor)
 
 /* ---- Safe calls ------------------------------------------------------------------------------------------------------- */
 
-typedef struct { Scene *scene; uint64_t random; } Errand;
-
 static void *sleepInC(void *arg)
 {
     Errand *errand = arg;
@@ -91,7 +89,9 @@ static void *sleepInC(void *arg)
     return arg;
 }
 
-static void *callOut(Stack *stack, Actor *actor, void *(*fn)(void *), Errand *errand)
+__attribute__((noinline)) int errnoNow(void) { return errno; }
+
+void *callOut(Stack *stack, Actor *actor, void *(*fn)(void *), Errand *errand)
 {
     *errand = (Errand){ actor->scene, nextRandom(&actor->slot->random) };
     return rts_safeCall(stack, fn, errand);
@@ -100,7 +100,7 @@ static void *callOut(Stack *stack, Actor *actor, void *(*fn)(void *), Errand *er
 void stepCall(Stack *stack, Actor *actor)
 {
     Errand errand;
-    EXPECT(actor->scene, callOut(stack, actor, sleepInC, &errand) == &errand && errno == 1234, "a safe call lost its result");
+    EXPECT(actor->scene, callOut(stack, actor, sleepInC, &errand) == &errand && errnoNow() == 1234, "a safe call lost its result");
 }
 
 static void *collectInC(void *arg)
@@ -124,7 +124,7 @@ static void *nestInC(void *arg)
     Errand *errand = arg;
     atomic_fetch_add(&errand->scene->inC, 1);
     Capability *cap = rts_lock();
-    if (!rts_isDead(cap)) joinScene(errand->scene, &cap, ACTOR_NESTED, nextRandom(&errand->random));
+    if (!rts_isDead(cap)) joinScene(errand->scene, &cap, ACTOR_NESTED, nextRandom(&errand->random), NULL);
     rts_unlock(cap);
     atomic_fetch_sub(&errand->scene->inC, 1);
     return arg;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -70,6 +71,7 @@ static bool startRuntime(void)
     config.poison_from_space = options.poison;
     config.no_membarrier = options.noMembarrier;
     config.idle_collection_us = 20000;
+    config.interrupt_signal = SIGRTMIN + 4;
     config.errorHook = noteError;
     config.closedHook = noteClosed;
     config.gcDoneHook = noteCollection;
@@ -149,6 +151,7 @@ static void *runPlayer(void *arg)
     Player *player = arg;
     while (waitForNextRound(player)) {
         while (!roundIsOver(player)) {
+            rts_setInCallHosting(!oneIn(&player->random, 8));
             if (oneIn(&player->random, 3)) visitScene(player);
             else playScene(player);
             noteStep(player);

@@ -45,12 +45,18 @@ static void resetScene(Scene *scene, uint64_t *random)
     scene->mvars = 1 + below(random, MAX_MVARS);
     drawWeights(scene, random);
     scene->closed = false;
-    scene->begun = scene->ended = 0;
+    scene->begun = 0;
+    scene->ended = 0;
     scene->helpers = !scene->lost;
     memset(scene->slots, 0, sizeof scene->slots);
     scene->minted = scene->thrown = 0;
     memset(scene->throws, 0, sizeof scene->throws);
     scene->insideLock = 0;
+    scene->tickets = 0;
+    for (int i = 0; i < MAX_TICKETS; i++) {
+        scene->handles[i] = 0;
+        scene->cancelTried[i] = false;
+    }
     scene->written = scene->read = 0;
     for (int i = 0; i < THUNKS; i++) {
         scene->thunkStarts[i] = scene->thunkEnds[i] = 0;
@@ -313,7 +319,8 @@ void playScene(Player *player)
 {
     Scene *scene = player->scene;
     resetScene(scene, &player->random);
-    uint64_t phase = scene->phase = atomic_load(&game.phase);
+    uint64_t phase = atomic_load(&game.phase);
+    scene->phase = phase;
     Capability *cap = rts_lock();
     SchedulerStatus status = Refused;
     if (!rts_isDead(cap)) {
@@ -344,7 +351,10 @@ static void judgeActor(Scene *scene, Capability *cap, int number)
 {
     char text[200] = "";
     SchedulerStatus status = rts_getSchedStatus(cap);
-    if (status == Success || (status == Interrupted && mayBeInterrupted(scene->phase))) return;
+    const Slot *slot = &scene->slots[number];
+    if (status == Interrupted && mayBeInterrupted(scene->phase)) return;
+    if (status == Success && slot->verdict == NoStatus) return;
+    if (termsAllow(scene, slot->terms, status)) return;
     int serial = status == Killed ? throwOf(rts_getException(cap)) : -1;
     if (serial >= 0 && atomic_load(&scene->slots[number].ended)) {
         receiveThrow(scene, number, serial);
@@ -354,15 +364,26 @@ static void judgeActor(Scene *scene, Capability *cap, int number)
     fail(scene, "the in-call of actor %d ended with status %d: %s", number, (int)status, text);
 }
 
-bool joinScene(Scene *scene, Capability **cap, ActorKind kind, uint64_t random)
+/* Its budget was over before it began. */
+static void endUnplayed(Scene *scene, int number)
+{
+    HaskellObj board = (HaskellObj)(void *)deRefStablePtr(scene->board);
+    atomic_store(&scene->slots[number].ended, true);
+    atomic_fetch_add(&scene->ended, 1);
+    hs_try_putmvar(-1, getStablePtr((StgPtr)rts_getElem(board, BOARD_BELL)));
+}
+
+bool joinScene(Scene *scene, Capability **cap, ActorKind kind, uint64_t random, const Terms *terms)
 {
     /* The board is of this runtime, which cannot end while the capability is held. */
     if (atomic_load(&game.phase) != scene->phase) return false;
     int number = claimSlot(scene, kind, random);
     if (number < 0) return false;
     HaskellObj board = (HaskellObj)(void *)deRefStablePtr(scene->board);
-    rts_evalIO(cap, actionOf(*cap, &schedActor_closure, scene, number, board), NULL);
+    scene->slots[number].terms = terms;
+    rts_evalIO(cap, actionOf(*cap, terms != NULL ? &schedBudgeted_closure : &schedActor_closure, scene, number, board), NULL);
     judgeActor(scene, *cap, number);
+    if (!rts_isDead(*cap) && !atomic_load(&scene->slots[number].ended)) endUnplayed(scene, number);
     return true;
 }
 
@@ -372,13 +393,15 @@ void visitScene(Player *player)
     uint64_t phase = atomic_load(&game.phase);
     /* From here on its owner waits for us. */
     atomic_fetch_add(&scene->guests, 1);
-    Capability *cap = rts_lock();
-    if (rts_isDead(cap)) {
-        player->outcomes.refused++;
-        EXPECT(NULL, mayBeInterrupted(phase), "refused a capability with %s", rts_statusName(rts_getRefusal(cap)));
-    } else if (joinScene(scene, &cap, ACTOR_GUEST, nextRandom(&player->random))) {
-        player->outcomes.visits++;
+    if (options.weights[STEP_BUDGET] != 0 && oneIn(&player->random, 2)) {
+        player->outcomes.visits += joinWithin(scene, ACTOR_GUEST, nextRandom(&player->random));
+    } else {
+        Capability *cap = rts_lock();
+        bool dead = rts_isDead(cap);
+        player->outcomes.refused += dead;
+        EXPECT(NULL, !dead || mayBeInterrupted(phase), "refused a capability with %s", rts_statusName(rts_getRefusal(cap)));
+        if (!dead) player->outcomes.visits += joinScene(scene, &cap, ACTOR_GUEST, nextRandom(&player->random), NULL);
+        rts_unlock(cap);
     }
-    rts_unlock(cap);
     atomic_fetch_sub(&scene->guests, 1);
 }

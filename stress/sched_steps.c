@@ -155,7 +155,7 @@ static void dawdle(Stack *stack, uint64_t *random)
     case 1: rts_threadDelay(stack, 1 + (HsInt)below(random, 300)); break;
     case 2: rts_allowInterrupt(stack); break;
     case 3:
-        for (unsigned i = below(random, 2000); i > 0; i--) rts_poll(stack);
+        for (unsigned i = POLLS(below(random, 2000)); i > 0; i--) rts_poll(stack);
         break;
     default: break;
     }

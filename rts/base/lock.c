@@ -3,6 +3,13 @@
 
 void (*lockOrderViolated)(LockRank held, LockRank wanted);
 
+bool renewLock(Lock *lock)
+{
+    bool free = pthread_mutex_trylock(&lock->mutex) == 0;
+    lock->mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    return free;
+}
+
 #ifdef CAPSTAN_DEBUG
 /* A bit for each rank that this thread holds. */
 static _Thread_local unsigned heldRanks __attribute__((tls_model("initial-exec")));

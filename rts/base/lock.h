@@ -37,6 +37,9 @@ typedef struct {
 void acquireLock(Lock *lock);
 void releaseLock(Lock *lock);
 
+/* In a forked child, whose other threads are gone: free again, whoever held it.  Returns whether nobody did: what it guards is whole. */
+bool renewLock(Lock *lock);
+
 /* Debug builds: does this thread hold it?  (Always true in others.) */
 bool holdsLock(Lock *lock);
 

@@ -67,6 +67,14 @@ void freeAllBlocks(void)
     blocks.committed = 0;
 }
 
+void forgetBlocks(void) { renewLock(&blocks.lock); }
+
+void forgetAllBlocks(void)
+{
+    blocks.megas = NULL;
+    heapBase = heapSize = 0;
+}
+
 static MegaHeader *megaAt(size_t i) { return (MegaHeader *)(heapBase + i * MEGABLOCK_BYTES); }
 static size_t megaIndex(const void *p) { return ((uintptr_t)p - heapBase) / MEGABLOCK_BYTES; }
 

@@ -56,6 +56,9 @@ static inline StgWord *blockEnd(const Block *b) { return b->start + b->blocks * 
 bool initBlocks(size_t limit);
 /* Give everything back to the operating system. */
 void freeAllBlocks(void);
+/* In a forked child: the lock is nobody's; and: there is no heap, its addresses are lost. */
+void forgetBlocks(void);
+void forgetAllBlocks(void);
 
 /* A group of n blocks, or NULL.  Takes the block lock. */
 Block *allocBlocks(size_t n);

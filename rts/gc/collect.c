@@ -48,6 +48,13 @@ void freeHeap(void)
     memset(&heap, 0, sizeof heap);
 }
 
+void forgetHeap(bool whole)
+{
+    if (whole) freeAllBlocks();
+    else forgetAllBlocks();
+    memset(&heap, 0, sizeof heap);
+}
+
 static void visitRoots(RootVisitor visit)
 {
     for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(visit);

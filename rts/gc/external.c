@@ -40,6 +40,12 @@ void sweepExternals(StgClosure *(*forwarded)(StgClosure *obj))
     releaseLock(&externals.lock);
 }
 
+void forgetExternals(void)
+{
+    renewLock(&externals.lock);
+    externals.live = externals.dead = NULL;
+}
+
 bool haveExternalReleases(void) { return __atomic_load_n(&externals.dead, __ATOMIC_RELAXED) != NULL; }
 
 static ExternalBytes *takeOne(bool all)

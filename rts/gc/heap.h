@@ -52,6 +52,8 @@ typedef void (*RootScanner)(RootVisitor visit);
 bool initHeap(const HeapSettings *settings, const RootScanner *scanners);
 /* Release every object, external ones included.  Context: exit, nobody holds a capability. */
 void freeHeap(void);
+/* In a forked child: there is none.  whole: nobody was making or freeing it, and nobody looks into it: give its addresses back. */
+void forgetHeap(bool whole);
 
 /* false: no memory for its reserve. */
 bool initNursery(Nursery *nursery, void (*wantCollection)(void *nursery));
@@ -118,6 +120,8 @@ void sweepExternals(StgClosure *(*forwarded)(StgClosure *obj));
  * Task as finalizing. */
 void runExternalReleases(bool all);
 bool haveExternalReleases(void);
+/* In a forked child: the parent's memory is the parent's business, and is not released. */
+void forgetExternals(void);
 
 /* ---- threads: objects refer to their records (MVars, ThreadIds), and they to objects; roots.c */
 typedef struct {

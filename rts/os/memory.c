@@ -136,6 +136,10 @@ static struct NodeArena *findArena(unsigned node) {
     return found;
 }
 
+void osRenewLocks(void) {
+    arenaLock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+}
+
 void *rtsMallocNode(size_t size, unsigned node) {
     if (osShouldFail()) return refuse();
     if (!rtsMallocIsJemalloc()) return malloc(size ? size : 1);

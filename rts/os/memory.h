@@ -26,6 +26,9 @@ void rtsFreeNode(void *p);
 /* Whether jemalloc serves the functions above. */
 bool rtsMallocIsJemalloc(void);
 
+/* In a forked child: locks are nobody's. */
+void osRenewLocks(void);
+
 /* ---------------------------------------------------------------- fault injection, for tests
  *
  * Calls of osCommit, osInstallGuard, osOpenPoller, osAddDescriptor, rtsMalloc, rtsCalloc and rtsMallocNode are counted together,

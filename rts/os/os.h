@@ -86,6 +86,10 @@ void osFutexWait(_Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns);
 /* Wakes at most `count` of the threads asleep on the word. */
 void osFutexWake(_Atomic uint32_t *word, int count);
 
+/* Adds 1 to an eventfd of the host's. Blocks: no, but where the descriptor is something else that does.
+ * Errors: false when the descriptor is not one to write to. */
+bool osAddToEvent(int fd);
+
 /* ---------------------------------------------------------------- the one-sided memory barrier
  *
  * One side of a store-buffering pair (store mine; load yours) runs often and has a compiler barrier only; the other calls
@@ -174,6 +178,10 @@ unsigned osCurrentCpu(void);
 /* Memory of the process in RAM, now and at most so far; 0 when unknown. */
 size_t osResidentBytes(void);
 size_t osPeakResidentBytes(void);
+
+/* Has a function called in each child of fork(), in its one thread, before fork returns there. For ever; later ones are called after earlier ones.
+ * Errors: false when memory is refused. */
+bool osWatchForks(void (*inChild)(void));
 
 /* 64 bits to seed a generator with: different in each call and each process; not for secrets. */
 uint64_t osRandomSeed(void);

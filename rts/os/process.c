@@ -2,6 +2,7 @@
 #include "os/internal.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -44,6 +45,10 @@ size_t osPeakResidentBytes(void) {
     struct rusage usage;
     if (peak == 0 && getrusage(RUSAGE_SELF, &usage) == 0) peak = (size_t)usage.ru_maxrss * 1024;
     return peak;
+}
+
+bool osWatchForks(void (*inChild)(void)) {
+    return pthread_atfork(NULL, NULL, inChild) == 0;
 }
 
 /* Steele, Lea, Flood (2014): makes neighbours differ in half their bits. */

@@ -165,6 +165,10 @@ void topologyDestroy(void) {
     topology = (struct Topology){0};
 }
 
+void topologyForget(void) {
+    topology = (struct Topology){0};
+}
+
 /* ---------------------------------------------------------------- answers */
 
 unsigned topologyNodes(void) {

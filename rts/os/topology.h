@@ -30,6 +30,9 @@ bool topologyInit(unsigned debug_numa_nodes, char *err, size_t n);
 /* Frees everything. May be called twice, and before init. */
 void topologyDestroy(void);
 
+/* In a forked child, if somebody was perhaps in the midst of either: as after topologyDestroy; memory is lost. */
+void topologyForget(void);
+
 /* Number of nodes, at least 1. */
 unsigned topologyNodes(void);
 

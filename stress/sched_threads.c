@@ -1,0 +1,105 @@
+/* stress/sched: the steps of scripts that need threads of other kinds, or time limits, or look at others. */
+#include "sched.h"
+
+#include <errno.h>
+#include <time.h>
+
+/* ---- Time limits -------------------------------------------------------------------------------------------------------- */
+
+#define WITHIN_ANSWER 31337
+#define MAX_WITHIN 3
+
+/* A few steps of the same script, inside rts_timeout. */
+CAPSTAN_IO(schedWithin, ptr)
+{
+    Actor *actor = rts_getPtr(ptr);
+    for (unsigned i = 1 + below(&actor->slot->random, 3); i > 0; i--) playStep(stack, actor);
+    return CAPSTAN_SMALL_INT(WITHIN_ANSWER);
+}
+
+void stepTimeout(Stack *stack, Actor *actor)
+{
+    if (actor->within == MAX_WITHIN) return;
+    HsInt us = oneIn(&actor->slot->random, 20) ? -1 : (HsInt)below(&actor->slot->random, oneIn(&actor->slot->random, 4) ? 5000 : 300);
+    uint64_t began = nowMicroseconds();
+    HaskellObj result = CAPSTAN_UNIT;
+    actor->within++;
+    bool ok = rts_timeout(stack, us, rts_apply(stack->cap, &schedWithin_closure, rts_mkPtr(stack->cap, actor)), &result);
+    actor->within--;
+    if (ok) {
+        EXPECT(actor->scene, result == CAPSTAN_SMALL_INT(WITHIN_ANSWER), "what ran within %ld us gave %p", (long)us, (void *)result);
+    } else {
+        undoStep(actor, -1);
+        EXPECT(actor->scene, us >= 0 && nowMicroseconds() + 1 >= began + (uint64_t)us, "a timeout of %ld us came after %ld", (long)us,
+               (long)(nowMicroseconds() - began));
+    }
+}
+
+/* ---- Bound threads ------------------------------------------------------------------------------------------------------ */
+
+void stepForkOS(Stack *stack, Actor *actor)
+{
+    int number = claimSlot(actor->scene, ACTOR_FORKED_OS, nextRandom(&actor->slot->random));
+    if (number < 0) return;
+    HaskellObj id = rts_forkOS(stack, actionOf(stack->cap, &schedActor_closure, actor->scene, number, actor->board));
+    EXPECT(actor->scene, rts_getThreadId(id) != 0, "rts_forkOS gave no ThreadId");
+}
+
+void stepBound(Stack *stack, Actor *actor)
+{
+    bool bound = rts_isCurrentThreadBound(stack);
+    EXPECT(actor->scene, bound == (actor->slot->kind != ACTOR_FORKED), "actor %d is %sbound", actor->number, bound ? "" : "not ");
+    /* A bound one would run it itself: two actors in one thread. */
+    int number = bound ? -1 : claimSlot(actor->scene, ACTOR_BOUND, nextRandom(&actor->slot->random));
+    if (number < 0) return;
+    HaskellObj result = rts_runInBoundThread(stack, actionOf(stack->cap, &schedActor_closure, actor->scene, number, actor->board));
+    EXPECT(actor->scene, result == CAPSTAN_UNIT, "rts_runInBoundThread gave %p", (void *)result);
+}
+
+/* ---- Calls that can be broken off ---------------------------------------------------------------------------------------- */
+
+static void *sleepBreakably(void *arg)
+{
+    Scene *scene = arg;
+    struct timespec time = { 0, 300 * 1000 * 1000 };
+    atomic_fetch_add(&scene->inC, 1);
+    int e = nanosleep(&time, NULL) == 0 ? 0 : errno;
+    atomic_fetch_sub(&scene->inC, 1);
+    errno = e;
+    return arg;
+}
+
+void stepBreak(Stack *stack, Actor *actor)
+{
+    void *result = rts_interruptibleCall(stack, sleepBreakably, actor->scene);
+    int e = errnoNow();
+    EXPECT(actor->scene, result == actor->scene && (e == 0 || e == EINTR), "an interruptible call ended with errno %d", e);
+}
+
+/* ---- Looking at others --------------------------------------------------------------------------------------------------- */
+
+static void lookAt(const Scene *scene, HaskellObj id)
+{
+    bool movable;
+    RtsThreadStatus status = rts_threadStatus(id);
+    EXPECT(scene, rts_getThreadId(id) != 0, "a ThreadId has no number");
+    EXPECT(scene, (unsigned)status <= ThreadBlockedOnOther, "a thread's status is %d", (int)status);
+    EXPECT(scene, rts_threadCapability(id, &movable) < 1024, "a thread is on capability %u", rts_threadCapability(id, NULL));
+}
+
+void stepLook(Stack *stack, Actor *actor)
+{
+    Scene *scene = actor->scene;
+    HaskellObj me = rts_myThreadId(stack), all = rts_listThreads(stack->cap);
+    bool found = false;
+    EXPECT(scene, rts_threadStatus(me) == ThreadRunning, "a running thread's status is %d", (int)rts_threadStatus(me));
+    rts_labelThread(me, "actor");
+    for (size_t i = 0, n = all == CAPSTAN_POISON ? 0 : rts_arrayLength(all); i < n; i++) {
+        lookAt(scene, rts_getElem(all, i));
+        found |= rts_getElem(all, i) == me;
+    }
+    EXPECT(scene, found || all == CAPSTAN_POISON, "actor %d is not in the list of all threads", actor->number);
+    RtsThreadCounts counts;
+    rts_getThreadCounts(&counts);
+    EXPECT(scene, counts.created >= counts.threads && counts.stacks >= counts.stacks_in_use, "of threads and stacks more are used than there are");
+}

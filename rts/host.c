@@ -86,9 +86,18 @@ static void takeTurns(Stack *stack)
     if (result == RUN_ENDING) leaveEnding(stack);
     endHosting(task, stack->cap);
     setRunningStack(stack->cap, stack);
-    if (result == RUN_OUT && !hasWork(stack->cap)) return;
-    /* Wanted by others, or those that are left are for workers. */
-    if (result != RUN_OWN_TURN && !yieldFor(stack, result == RUN_OUT ? 20000 : 0)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
+    bool forWorkers = isNextForWorkers(stack->cap);
+    if (!forWorkers && (result == RUN_OWN_TURN || (result == RUN_OUT && !hasWork(stack->cap)))) return;
+    /* Wanted by others, or the next one is for workers: time for one to come. */
+    if (!yieldFor(stack, result == RUN_MAKE_WAY ? 0 : 20000)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
+}
+
+/* A stop, or a hand-over: afterwards there may still be somebody to run. */
+static void makeWay(Stack *stack)
+{
+    endHosting(incallOfStack(stack)->task, stack->cap);
+    setRunningStack(stack->cap, stack);
+    if (!yieldFor(stack, 0)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
 }
 
 static void hostUntilWoken(Stack *stack)
@@ -99,7 +108,8 @@ static void hostUntilWoken(Stack *stack)
         beginHosting(task, stack->cap, 0);
         RunResult result = task->noHosting ? RUN_OUT : runHosted(task, stack);
         if (result == RUN_ENDING) leaveEnding(stack);
-        if (result != RUN_OWN_TURN) sleepWithout(stack);
+        if (result == RUN_OUT) sleepWithout(stack);
+        else if (result == RUN_MAKE_WAY) makeWay(stack);
     }
     endHosting(task, stack->cap);
     setRunningStack(stack->cap, stack);

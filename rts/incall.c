@@ -537,7 +537,7 @@ void hs_thread_done(void)
     Task *task = myTask;
     if (task == NULL) return;
     if (task->finalizing) reportError(RTS_IN_FINALIZER, "hs_thread_done: %s", rts_statusText(RTS_IN_FINALIZER));
-    else if (task->incall != NULL) reportError(RTS_INSIDE_INCALL, "hs_thread_done: %s", rts_statusText(RTS_INSIDE_INCALL));
+    else if (task->incall != NULL || task->worker) reportError(RTS_INSIDE_INCALL, "hs_thread_done: %s", rts_statusText(RTS_INSIDE_INCALL));
     else freeMyTask();
 }
 

@@ -47,7 +47,8 @@ static void begin(void)
 /* Waits for something that only managed code can bring about.  A rts_timeout will end the wait by itself. */
 static bool isWaitingInside(const StgTSO *tso)
 {
-    if (!isWaiting(tso) || tso->timeouts != NULL) return false;
+    /* A deadline, or who has its handle, can end the wait. */
+    if (!isWaiting(tso) || tso->timeouts != NULL || tso->flags & TSO_BUDGET) return false;
     uint8_t why = whyOf(tso);
     return why == ThreadBlockedOnMVar || why == ThreadBlockedOnMVarRead || why == ThreadBlockedOnBlackHole ||
            why == ThreadBlockedOnThrowTo;

@@ -330,6 +330,7 @@ static void forgetLeft(Task *task)
 /* How often a host passes a thread by that only workers may run, before it leaves the capability to them. */
 #define MOST_PASSED 5
 static inline bool isForWorkers(StgTSO *tso) { return tso != NULL && tso->flags & TSO_NO_HOST; }
+bool isNextForWorkers(Capability *cap) { return isForWorkers(headOf(cap)); }
 
 /* It waits, and nothing is there to interrupt it. */
 static bool goesOnWaiting(StgTSO *host)
@@ -586,9 +587,13 @@ void threadBlock(Stack *stack)
     /* Pairs with throwTo, which adds to pending, issues membarrier, and looks at wait. */
     atomic_signal_fence(memory_order_seq_cst);
     if (CAPSTAN_UNLIKELY(stack->cap->attention & ATTENTION_SLOW)) atomic_thread_fence(memory_order_seq_cst);
-    if (hasInterrupt(stack) && interruptWait(stack->tso)) return;
-    if (CAPSTAN_LIKELY(!isBound(stack->tso))) switchAway(stack);
-    else hostOthers(stack, 0);
+    if (hasInterrupt(stack) && interruptWait(stack->tso)) {
+        /* At once. */
+    } else if (CAPSTAN_LIKELY(!isBound(stack->tso))) {
+        switchAway(stack);
+    } else {
+        hostOthers(stack, 0);
+    }
     setWhy(stack->tso, ThreadRunning);
 }
 

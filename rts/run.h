@@ -51,6 +51,9 @@ bool tryPutMVar(Capability *cap, StgMVar *mvar, HaskellObj value);
 /* A thread that may not be moved has come to run on another capability than its own: let that one run it. */
 void returnToOwnCapability(Stack *stack);
 
+/* The next thread of the queue is one that hosts leave to workers. */
+bool isNextForWorkers(Capability *cap);
+
 /* The thread is about to leave cap to others. */
 void carryDebts(Capability *cap, StgTSO *tso);
 

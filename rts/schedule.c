@@ -424,10 +424,23 @@ static void armIdleTimer(void)
     if (!startTimer(&idleness.timer, osMonotonicNanos() + idleness.delay)) idleness.armed = 0;
 }
 
+/* Somebody who holds a capability, evaluating or not, is not to be held up for this. */
+static bool isAllFree(void)
+{
+    for (unsigned i = 0, n = numCapabilities; i < n; i++)
+        if (atomic_load_explicit(&capabilities[i].holder, memory_order_relaxed) != HOLDER_FREE || hasWork(&capabilities[i]))
+            return false;
+    return true;
+}
+
 /* On a worker. */
 static void lookWhenIdle(void)
 {
     if (idleness.rests != idleness.armedAt) { /* something has run since */
+        armIdleTimer();
+        return;
+    }
+    if (!isAllFree()) {
         armIdleTimer();
         return;
     }

@@ -591,9 +591,10 @@ static void dropSubmission(Submission *s)
     rtsFree(s);
 }
 
-static RtsStatus accept(Submission *s)
+/* timed: its timer runs, if it has one. */
+static RtsStatus accept(Submission *s, bool timed)
 {
-    RtsStatus status = RTS_OK;
+    RtsStatus status = timed ? RTS_OK : RTS_NO_MEMORY;
     acquireLock(&submit.lock);
     if (!submit.open) status = runtimeIsEnding ? RTS_CLOSED : RTS_NOT_STARTED;
     else if (submit.count >= submit.most) status = RTS_BUSY;
@@ -617,7 +618,7 @@ RtsStatus rts_submit(const RtsSubmission *submission, RtsInCallHandle *handle)
     /* Release: others may be looking for it to cancel the submission; and it may end before this returns. */
     if (handle != NULL) __atomic_store_n(handle, s->result.handle, __ATOMIC_RELEASE);
     uint64_t deadline = s->budget->deadline;
-    status = deadline == NO_DEADLINE || startTimer(&s->budget->timer, deadline) ? accept(s) : RTS_NO_MEMORY;
+    status = accept(s, deadline == NO_DEADLINE || startTimer(&s->budget->timer, deadline));
     if (status == RTS_OK) {
         wantTicks();
         return RTS_OK;

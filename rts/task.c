@@ -165,7 +165,7 @@ void freeMyTask(void)
 void retireTemporary(void)
 {
     Task *task = myTask;
-    if (task != NULL && task->flags & TASK_TEMPORARY && task->incall == NULL && task->cap == NULL) freeMyTask();
+    if (task != NULL && task->flags & TASK_TEMPORARY && !task->worker && task->incall == NULL && task->cap == NULL) freeMyTask();
 }
 
 void eachTask(void (*f)(Task *task, void *ctx), void *ctx)

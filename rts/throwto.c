@@ -30,11 +30,12 @@ static const struct {
     uint32_t bit;
     HaskellObj exception;
 } ownKinds[] = {
+    /* Of the wait that just ended: the others would leave them behind for a later one. */
+    { PENDING_DEADLOCK, &capstan_BlockedIndefinitelyOnMVar_closure },
+    { PENDING_LOOP, &capstan_NonTermination_closure },
     { PENDING_CANCEL, &capstan_Cancelled_closure },
     { PENDING_TIMEOUT, &capstan_TimedOut_closure },
     { PENDING_LIMIT, &capstan_AllocationLimitExceeded_closure },
-    { PENDING_DEADLOCK, &capstan_BlockedIndefinitelyOnMVar_closure },
-    { PENDING_LOOP, &capstan_NonTermination_closure },
 };
 
 static HaskellObj takeOwnKind(StgTSO *tso)

@@ -15,7 +15,7 @@ static struct {
     unsigned idleCount;               /* [lock: workers] */
     _Atomic unsigned count;           /* [lock: workers to write] of those that can be sent */
     _Atomic unsigned threads;         /* OS threads, those included that are about to end */
-    _Atomic unsigned inCalls;
+    _Atomic unsigned inCalls, onErrands;
     _Atomic uint32_t flight;          /* [atomic] 1: one is on its way */
     _Atomic bool closing;             /* [lock: workers to write] */
     unsigned most, spare;             /* [const] */
@@ -154,7 +154,7 @@ static Task *popIdle(void)
 /* Context: the lock.  Whether another worker could hold a capability. */
 static bool mayMakeWorker(void)
 {
-    return !workers.closing && workers.count < workers.most && workers.count - workers.inCalls < numCapabilities + 1;
+    return !workers.closing && workers.count < workers.most && workers.count - workers.inCalls - workers.onErrands < numCapabilities + 1;
 }
 
 static void sendTask(Task *task)
@@ -214,17 +214,21 @@ bool runOnWorker(void (*errand)(void))
 
 /* ---- A worker's life ---- */
 
+/* The errand may take long, and wait for what threads do: without the flight. */
 static void doErrand(void)
 {
     void (*errand)(void) = atomic_exchange(&workers.errand, NULL);
+    workers.onErrands++;
+    endFlight();
+    wakeOneWorker();
     if (errand != NULL) errand();
+    workers.onErrands--;
 }
 
 /* With the flight: look around for a while. */
 static Capability *lookAround(Task *task)
 {
     for (unsigned i = 0; i < LOOKS_FOR_WORK; i++) {
-        if (workers.errand != NULL) doErrand();
         Capability *cap = findWork(task);
         if (cap != NULL) return cap;
         for (unsigned j = 0; j < 16; j++) archRelax();
@@ -259,6 +263,11 @@ static bool serve(Task *task)
 {
     bool flying = true;
     for (uint64_t epoch = currentEpoch; epoch == currentEpoch;) {
+        if (flying && workers.errand != NULL) {
+            doErrand();
+            flying = takeFlight();
+            continue;
+        }
         Capability *cap = flying ? lookAround(task) : findWork(task);
         if (cap == NULL) {
             if (!rest(task, flying)) return false;

@@ -1,7 +1,7 @@
 /* Deadlines, rts_cancel, allocation limits. */
 #include "misuse.h"
 
-#include <rts/Threads.h>
+#include "endless.h"
 
 #include <cmocka.h>
 
@@ -12,68 +12,6 @@
 
 CAPSTAN_IO(answer) { return rts_int(stack, 42); }
 CAPSTAN_IO(answerFlag, flag) { return rts_int(stack, 43); }
-
-/* Polls for ever; the flag says that it has begun. */
-CAPSTAN_IO(spin, flag)
-{
-    _Atomic int *begun = rts_getPtr(flag);
-    if (begun != NULL) atomic_store(begun, 1);
-    for (;;) rts_poll(stack);
-    return CAPSTAN_UNIT;
-}
-
-/* An MVar that nobody fills, kept from being found lost by a stable pointer. */
-static HsStablePtr quietBox;
-
-CAPSTAN_IO(makeBox)
-{
-    quietBox = getStablePtr((StgPtr)rts_mkMVar(stack->cap));
-    return CAPSTAN_UNIT;
-}
-
-CAPSTAN_IO(waitForBox, flag)
-{
-    _Atomic int *begun = rts_getPtr(flag);
-    atomic_store(begun, 1);
-    return rts_takeMVar(stack, (HaskellObj)deRefStablePtr(quietBox));
-}
-
-CAPSTAN_IO(sleepLong, flag)
-{
-    _Atomic int *begun = rts_getPtr(flag);
-    atomic_store(begun, 1);
-    rts_threadDelay(stack, 3600 * INT64_C(1000000));
-    return CAPSTAN_UNIT;
-}
-
-static void *pauseInC(void *flag)
-{
-    atomic_store((_Atomic int *)flag, 1);
-    sleepMs(60);
-    return NULL;
-}
-
-CAPSTAN_IO(callOut, flag)
-{
-    void *begun = rts_getPtr(flag);
-    rts_safeCall(stack, pauseInC, begun);
-    return rts_int(stack, 7);
-}
-
-/* Stays in C until the flag is 2. */
-static void *stayInC(void *flag)
-{
-    atomic_store((_Atomic int *)flag, 1);
-    while (atomic_load((_Atomic int *)flag) != 2) sleepMs(1);
-    return NULL;
-}
-
-CAPSTAN_IO(callOutLong, flag)
-{
-    void *begun = rts_getPtr(flag);
-    rts_safeCall(stack, stayInC, begun);
-    return rts_int(stack, 8);
-}
 
 /* ---- In-calls ---- */
 
@@ -110,12 +48,6 @@ static Ending callUntil(HsInt64 us, HaskellObj action)
     RtsLockOpts opts = RTS_LOCK_OPTS_INIT;
     opts.deadline_us = us;
     return callWithin(&opts, action, &flag);
-}
-
-static void startWithBox(unsigned capabilities)
-{
-    assert_int_equal(startHooked(capabilities), RTS_OK);
-    assert_int_equal(callAction(&makeBox_closure, NULL, NULL), Success);
 }
 
 static void stopWithBox(void)
@@ -307,27 +239,11 @@ static void testThunkRearmed(void **state)
 
 /* ---- Waiting ---- */
 
-typedef struct {
-    _Atomic int begun, stop;
-} Holder;
-
-static void *holdCapability(void *arg)
-{
-    Holder *h = arg;
-    Capability *cap = rts_lock();
-    h->begun = 1;
-    while (!h->stop) sleepMs(1);
-    rts_unlock(cap);
-    return NULL;
-}
-
 static void testDeadlineWaiting(void **state)
 {
     startWithBox(2);
-    Holder holders[2] = { { 0 } };
-    pthread_t threads[2];
-    for (int i = 0; i < 2; i++) threads[i] = spawn(holdCapability, &holders[i]);
-    for (int i = 0; i < 2; i++) waitFor(&holders[i].begun);
+    Holder holders[2];
+    for (int i = 0; i < 2; i++) beginHolding(&holders[i]);
     for (int i = 0; i < 10; i++) {
         Ending e = callUntil(10000, &answerFlag_closure);
         assert_int_equal(e.entered, RTS_TIMED_OUT);
@@ -356,8 +272,7 @@ static void testDeadlineWaiting(void **state)
     assert_int_equal(e.result, 42);
     opts.deadline_us = 0; /* though one is free */
     assert_int_equal(rts_lockOpt(&cap, &opts), RTS_TIMED_OUT);
-    holders[0].stop = 1;
-    for (int i = 0; i < 2; i++) joinThread(threads[i]);
+    for (int i = 0; i < 2; i++) endHolding(&holders[i]);
     stopWithBox();
 }
 
@@ -415,9 +330,8 @@ static void testCancelWaiting(void **state)
 {
     startWithBox(1);
     for (int i = 0; i < 5; i++) {
-        Holder holder = { 0 };
-        pthread_t holding = spawn(holdCapability, &holder);
-        waitFor(&holder.begun);
+        Holder holder;
+        beginHolding(&holder);
         Victim victims[3];
         pthread_t threads[3];
         for (int j = 0; j < 3; j++) threads[j] = startVictim(&victims[j], &answerFlag_closure);
@@ -433,7 +347,7 @@ static void testCancelWaiting(void **state)
             assert_int_equal(victims[j].ending.entered, RTS_OK);
             assert_int_equal(victims[j].ending.result, 43);
         }
-        joinThread(holding);
+        joinThread(holder.thread);
     }
     stopWithBox();
 }

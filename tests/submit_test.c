@@ -1,7 +1,7 @@
 /* rts_submit: results, ends, queues, event loops, exit. */
 #include "misuse.h"
 
-#include <rts/Threads.h>
+#include "endless.h"
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -16,39 +16,13 @@
 CAPSTAN_IO(add, a, b) { return rts_int(stack, rts_intValue(a) + rts_intValue(b)); }
 CAPSTAN_IO(same, a) { return a; }
 CAPSTAN_IO(nothing) { return CAPSTAN_UNIT; }
-CAPSTAN_IO(failing, text) { rts_raiseError(stack, "it went %s", (const char *)rts_getPtr(text)); }
-CAPSTAN_IO(spin, flag)
+CAPSTAN_IO(nothingMuch, flag) { return CAPSTAN_UNIT; }
+CAPSTAN_IO(sleepFor, ms)
 {
-    _Atomic int *begun = rts_getPtr(flag);
-    atomic_store(begun, 1);
-    for (;;) rts_poll(stack);
-    return CAPSTAN_UNIT;
-}
-CAPSTAN_IO(sleepFor, flag, ms)
-{
-    _Atomic int *begun = rts_getPtr(flag);
-    atomic_store(begun, 1);
     rts_threadDelay(stack, rts_intValue(ms) * 1000);
     return CAPSTAN_UNIT;
 }
-CAPSTAN_IO(waitForBox, flag, box)
-{
-    _Atomic int *begun = rts_getPtr(flag);
-    atomic_store(begun, 1);
-    return rts_takeMVar(stack, box);
-}
-static void *stayInC(void *flag)
-{
-    atomic_store((_Atomic int *)flag, 1);
-    while (atomic_load((_Atomic int *)flag) == 1) sleepMs(1);
-    return NULL;
-}
-CAPSTAN_IO(callOut, flag)
-{
-    void *p = rts_getPtr(flag);
-    rts_safeCall(stack, stayInC, p);
-    return rts_int(stack, 8);
-}
+CAPSTAN_IO(failing, text) { rts_raiseError(stack, "it went %s", (const char *)rts_getPtr(text)); }
 CAPSTAN_IO(waste, bytes)
 {
     for (HsInt n = rts_intValue(bytes); n > 0; n -= 16) {
@@ -121,35 +95,6 @@ static unsigned stablePtrs(void)
     RtsCounts counts;
     rts_getCounts(&counts);
     return (unsigned)counts.stable_ptrs;
-}
-
-/* Keeps a capability in C. */
-typedef struct {
-    _Atomic int begun, stop;
-} Holder;
-
-static void *holdCapability(void *arg)
-{
-    Holder *h = arg;
-    Capability *cap = rts_lock();
-    h->begun = 1;
-    while (!h->stop) sleepMs(1);
-    rts_unlock(cap);
-    return NULL;
-}
-
-static pthread_t beginHolding(Holder *h)
-{
-    *h = (Holder){ 0 };
-    pthread_t thread = spawn(holdCapability, h);
-    waitFor(&h->begun);
-    return thread;
-}
-
-static void endHolding(Holder *h, pthread_t thread)
-{
-    h->stop = 1;
-    joinThread(thread);
 }
 
 static void stopWell(void)
@@ -274,35 +219,32 @@ static void testErrors(void **state)
 
 /* ---- Ends from outside ---- */
 
-/* The i-th of five actions; the first four go on until they are ended from outside. */
-static RtsSubmission longSubmission(int i, Receiver *r, _Atomic int *flag, HsStablePtr box)
+/* The first four go on until they are ended from outside. */
+static HaskellObj const longActions[] = { &spin_closure, &sleepLong_closure, &waitForBox_closure, &callOut_closure, &nothingMuch_closure };
+
+static RtsSubmission longSubmission(int i, Receiver *r, _Atomic int *flag)
 {
-    HaskellObj functions[] = { &spin_closure, &sleepFor_closure, &waitForBox_closure, &callOut_closure, &nothing_closure };
-    RtsSubmission s = submission(functions[i], r);
-    if (i < 4) addPtr(&s, (void *)flag);
-    if (i == 1) addInt(&s, 1000000);
-    Capability *cap = rts_lock();
-    if (i == 2) addStable(&s, getStablePtr(deRefStablePtr(box)));
-    rts_unlock(cap);
+    RtsSubmission s = submission(longActions[i], r);
+    addPtr(&s, (void *)flag);
     return s;
+}
+
+static void stopWithBox(void)
+{
+    freeStablePtr(quietBox);
+    stopWell();
 }
 
 static void testDeadline(void **state)
 {
-    assert_int_equal(startHooked(1), RTS_OK);
-    HsStablePtr box = keep(rts_mkMVar);
+    startWithBox(1);
     for (int i = 0; i < 4; i++) {
         Receiver r;
         _Atomic int flag = 0;
-        RtsSubmission s = longSubmission(i, &r, &flag, box);
+        RtsSubmission s = longSubmission(i, &r, &flag);
         s.deadline_us = 20000;
         uint64_t began = nowMs();
         submitWell(&s);
-        if (i == 3) {
-            waitFor(&flag);
-            sleepMs(40);
-            flag = 2;
-        }
         assert_int_equal(await(&r)->status, TimedOut);
         assert_true(nowMs() - began >= 19);
         assert_string_equal(r.result.text, "timed out");
@@ -316,30 +258,23 @@ static void testDeadline(void **state)
     s.deadline_us = 100 * INT64_C(1000000);
     submitWell(&s);
     assert_int_equal(await(&r)->status, Success);
-    freeStablePtr(box);
-    stopWell();
+    stopWithBox();
 }
 
 static void testCancel(void **state)
 {
-    assert_int_equal(startHooked(1), RTS_OK);
-    HsStablePtr box = keep(rts_mkMVar);
+    startWithBox(1);
     for (int i = 0; i < 8; i++) {
         Receiver r;
         _Atomic int flag = 0;
-        RtsSubmission s = longSubmission(i % 4, &r, &flag, box);
+        RtsSubmission s = longSubmission(i % 4, &r, &flag);
         RtsInCallHandle handle = submitWell(&s);
         if (i < 4) waitFor(&flag);
         assert_true(rts_cancel(handle));
-        if (i % 4 == 3) {
-            sleepMs(10);
-            flag = 2;
-        }
         assert_int_equal(await(&r)->status, Cancelled);
         assert_false(rts_cancel(handle));
     }
-    freeStablePtr(box);
-    stopWell();
+    stopWithBox();
 }
 
 static void testLimit(void **state)
@@ -361,7 +296,7 @@ static void testQueued(void **state)
 {
     assert_int_equal(startHooked(1), RTS_OK);
     Holder h;
-    pthread_t holding = beginHolding(&h);
+    beginHolding(&h);
     Receiver r[4];
     int fd = eventfd(0, EFD_NONBLOCK);
     for (int i = 0; i < 4; i++) {
@@ -389,7 +324,7 @@ static void testQueued(void **state)
     assert_int_equal(read(fd, &count, sizeof count), sizeof count);
     assert_int_equal(count, 1);
     close(fd);
-    endHolding(&h, holding);
+    endHolding(&h);
     stopWell();
 }
 
@@ -401,7 +336,7 @@ static void testFull(void **state)
     config.submit_queue = 10;
     assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
     Holder h;
-    pthread_t holding = beginHolding(&h);
+    beginHolding(&h);
     Receiver r[11];
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 10; i++) {
@@ -417,7 +352,7 @@ static void testFull(void **state)
             assert_int_equal(rts_submit(&s, &handle), RTS_BUSY);
             assert_true(handle == 0);
         }
-        if (round == 0) endHolding(&h, holding);
+        if (round == 0) endHolding(&h);
         for (int i = 0; i < 10 && round < 2; i++) assert_int_equal(await(&r[i])->value.u.i, i + round);
     }
     /* Those that were not taken count. */
@@ -444,7 +379,8 @@ static void testStuckHolder(void **state)
 #endif
     assert_int_equal(startHooked(2), RTS_OK);
     Holder a, b;
-    pthread_t holdingA = beginHolding(&a), holdingB = beginHolding(&b);
+    beginHolding(&a);
+    beginHolding(&b);
     Receiver r[6];
     for (int i = 0; i < 6; i++) {
         RtsSubmission s = submission(&add_closure, &r[i]);
@@ -452,9 +388,9 @@ static void testStuckHolder(void **state)
         addInt(&s, 1);
         submitWell(&s);
     }
-    endHolding(&a, holdingA);
+    endHolding(&a);
     for (int i = 0; i < 6; i++) assert_int_equal(await(&r[i])->value.u.i, i + 1);
-    endHolding(&b, holdingB);
+    endHolding(&b);
     stopWell();
 }
 
@@ -713,13 +649,12 @@ static void takeAllResults(int *interrupted, int *others)
 static void testExit(void **state)
 {
     for (int round = 0; round < (shortLoad() ? 3 : 10); round++) {
-        assert_int_equal(startHooked(1 + (unsigned)round % 2), RTS_OK);
-        HsStablePtr box = keep(rts_mkMVar);
+        startWithBox(1 + (unsigned)round % 2);
         Receiver r[40];
         _Atomic int flags[40] = { 0 };
         int results = 0;
         for (int i = 0; i < 40; i++) {
-            RtsSubmission s = longSubmission(i % 5, &r[i], &flags[i], box);
+            RtsSubmission s = longSubmission(i % 5, &r[i], &flags[i]);
             if (i % 7 == 0) s.deadline_us = 1000000;
             if (i % 3 == 0) {
                 s.done = NULL;
@@ -733,7 +668,6 @@ static void testExit(void **state)
         int interrupted = 0, others = 0;
         takeAllResults(&interrupted, &others);
         assert_int_equal(interrupted + others, results);
-        for (int i = 0; i < 40; i++) flags[i] = 2;
         for (int i = 0; i < 40; i++) {
             if (i % 3 == 0) continue;
             waitFor(&r[i].times); /* one that was in C may be a little late */
@@ -766,7 +700,7 @@ static void *submitInStorm(void *arg)
         unsigned dice = seed >> 16;
         RtsSubmission s = RTS_SUBMISSION_INIT;
         s.function = dice % 5 == 0 ? &spin_closure : dice % 5 == 1 ? &sleepFor_closure : &nothing_closure;
-        if (dice % 5 < 2) addPtr(&s, (void *)&flag);
+        if (dice % 5 == 0) addPtr(&s, (void *)&flag);
         if (dice % 5 == 1) addInt(&s, 1);
         s.deadline_us = dice % 5 == 0 || dice / 8 % 3 == 0 ? (HsInt64)(dice / 32 % 2000) : -1;
         if (dice / 8 % 2) s.done = countDelivery;

@@ -273,7 +273,7 @@ inline lookAtAttention(c)
 #endif
 }
 
-/* Under the lock: the flight's waiter has left the queue, and the next one takes over, as releases during a flight wake nobody. */
+/* Under the lock: the flight's waiter has left the queue; the next one takes over, as releases during a flight wake nobody. */
 inline passFlight()
 {
 #ifdef BUG_FLIGHT_NOT_PASSED

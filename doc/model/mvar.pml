@@ -650,7 +650,8 @@ inline chooseOperation()
 
 proctype Cpu(byte me)
 {
-    byte t = NONE; byte next = 0; byte who = 0; byte w = 0; byte n = 0; byte word = 0; byte kind = 0; byte bt = 0; byte bl = 0; byte bv = 0;
+    byte t = NONE; byte next = 0; byte who = 0; byte w = 0; byte n = 0; byte word = 0; byte kind = 0;
+    byte bt = 0; byte bl = 0; byte bv = 0;
     bool won = 0; bool raised = 0; bool still = 0;
     chan woken = [NR] of { byte };
 

@@ -322,6 +322,7 @@ void forgetBoundWaits(StgTSO *tso)
 {
     dropTimeouts(tso);
     forgetWait(tso);
+    setWhy(tso, ThreadRunning);
     lockTSO(tso);
     tso->throwers = tso->waiters = NULL;
     atomic_store_explicit(&tso->hasWaiters, 0, memory_order_relaxed);

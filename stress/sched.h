@@ -87,7 +87,6 @@ static inline bool oneIn(uint64_t *state, unsigned n) { return below(state, n) =
 #define MAX_THROWS 4096
 #define MAX_MVARS 8
 #define THUNKS 12
-#define MAX_TICKETS 256
 
 /* Where a token is, besides in the hands of actor number 0, 1, ... */
 enum { IN_MVAR = -1, NOWHERE = -2 };
@@ -110,7 +109,7 @@ typedef struct {
     uint64_t deadline;             /* microseconds; UINT64_MAX: none */
     StgWord64 limit;               /* bytes; 0: none */
     bool noWait;
-    int ticket;                    /* where its handle is; -1: it has none */
+    struct Ticket *ticket;         /* where its handle is; NULL: it has none */
 } Terms;
 
 /* What is known of one actor outside the heap. */
@@ -158,9 +157,6 @@ typedef struct Scene {
     _Atomic int thunkStarts[THUNKS], thunkEnds[THUNKS];
     _Atomic bool thunkSeen[THUNKS];
     _Atomic int insideLock;
-    _Atomic unsigned tickets;
-    _Atomic RtsInCallHandle handles[MAX_TICKETS]; /* by ticket */
-    _Atomic bool cancelTried[MAX_TICKETS];
     _Atomic uint64_t written, read;
 } Scene;
 
@@ -234,7 +230,7 @@ uint64_t nowMicroseconds(void);
 /* Its address is not kept across safepoints. */
 int errnoNow(void);
 /* Whether a status of an in-call, or an answer, is one that its terms allow. */
-bool termsAllow(const Scene *scene, const Terms *terms, SchedulerStatus status);
+bool termsAllow(const Terms *terms, SchedulerStatus status);
 SchedulerStatus statusFor(HaskellObj exception);
 /* Call in with a budget, and play an actor if that is granted. */
 bool joinWithin(Scene *scene, ActorKind kind, uint64_t random);

@@ -87,7 +87,7 @@ bool receiveThrow(Scene *scene, int number, int serial)
 static bool receiveVerdict(Actor *actor, SchedulerStatus status)
 {
     if (status == LimitExceeded && actor->slot->limited) return true;
-    if (!termsAllow(actor->scene, actor->slot->terms, status)) return false;
+    if (!termsAllow(actor->slot->terms, status)) return false;
     if (oneIn(&actor->slot->random, 4)) return true;
     actor->slot->verdict = status;
     return actor->ending = true;

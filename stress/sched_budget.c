@@ -3,17 +3,28 @@
 
 /* ---- Terms ---------------------------------------------------------------------------------------------------------------- */
 
-/* What an in-call is allowed, and where its name is for who cancels it. */
-static int newTicket(Scene *scene)
+/* Where an in-call's name is for who cancels it.  Used again when far more others were used than there are at a time. */
+typedef struct Ticket {
+    _Atomic RtsInCallHandle handle;
+    _Atomic bool cancelled; /* somebody has tried */
+} Ticket;
+#define TICKETS 4096
+#define RECENT_TICKETS 16
+static Ticket tickets[TICKETS];
+static _Atomic unsigned ticketsUsed;
+
+static Ticket *newTicket(void)
 {
-    unsigned ticket = atomic_fetch_add(&scene->tickets, 1);
-    return ticket < MAX_TICKETS ? (int)ticket : -1;
+    Ticket *ticket = &tickets[atomic_fetch_add(&ticketsUsed, 1) % TICKETS];
+    atomic_store(&ticket->handle, 0);
+    atomic_store(&ticket->cancelled, false);
+    return ticket;
 }
 
-static void drawTerms(Scene *scene, Terms *terms, RtsLockOpts *opts, uint64_t *random)
+static void drawTerms(Terms *terms, RtsLockOpts *opts, uint64_t *random)
 {
     *opts = (RtsLockOpts)RTS_LOCK_OPTS_INIT;
-    *terms = (Terms){ .deadline = UINT64_MAX, .ticket = oneIn(random, 3) ? -1 : newTicket(scene) };
+    *terms = (Terms){ .deadline = UINT64_MAX, .ticket = oneIn(random, 3) ? NULL : newTicket() };
     if (oneIn(random, 2)) {
         opts->deadline_us = (HsInt64)below(random, oneIn(random, 3) ? 20000 : 500);
         terms->deadline = nowMicroseconds() + (uint64_t)opts->deadline_us;
@@ -21,20 +32,17 @@ static void drawTerms(Scene *scene, Terms *terms, RtsLockOpts *opts, uint64_t *r
     if (oneIn(random, 3)) terms->limit = opts->alloc_limit_bytes = 10000 + below(random, 300000);
     opts->no_wait = terms->noWait = oneIn(random, 4);
     /* The runtime stores there while others read. */
-    if (terms->ticket >= 0) opts->handle = (RtsInCallHandle *)(void *)&scene->handles[terms->ticket];
+    if (terms->ticket != NULL) opts->handle = (RtsInCallHandle *)(void *)&terms->ticket->handle;
 }
 
-static bool wasCancelled(const Scene *scene, const Terms *terms)
-{
-    return terms->ticket >= 0 && atomic_load(&scene->cancelTried[terms->ticket]);
-}
+static bool wasCancelled(const Terms *terms) { return terms->ticket != NULL && atomic_load(&terms->ticket->cancelled); }
 
-bool termsAllow(const Scene *scene, const Terms *terms, SchedulerStatus status)
+bool termsAllow(const Terms *terms, SchedulerStatus status)
 {
     if (terms == NULL) return false;
     switch (status) {
     case TimedOut: return nowMicroseconds() + 1 >= terms->deadline;
-    case Cancelled: return wasCancelled(scene, terms);
+    case Cancelled: return wasCancelled(terms);
     case LimitExceeded: return terms->limit != 0;
     default: return false;
     }
@@ -83,7 +91,7 @@ static void expectOver(Scene *scene, Capability **cap, SchedulerStatus first)
 static void judgeRefusal(Scene *scene, const Terms *terms, uint64_t phase, RtsStatus status)
 {
     bool right = status == RTS_TIMED_OUT   ? nowMicroseconds() + 1 >= terms->deadline
-                 : status == RTS_CANCELLED ? wasCancelled(scene, terms)
+                 : status == RTS_CANCELLED ? wasCancelled(terms)
                  : status == RTS_BUSY      ? terms->noWait
                                            : (status == RTS_CLOSED || status == RTS_NOT_STARTED) && mayBeInterrupted(phase);
     EXPECT(scene, right, "rts_lockOpt answers %s", rts_statusName(status));
@@ -95,7 +103,7 @@ bool joinWithin(Scene *scene, ActorKind kind, uint64_t random)
     RtsLockOpts opts;
     Terms terms;
     uint64_t phase = atomic_load(&game.phase);
-    drawTerms(scene, &terms, &opts, &random);
+    drawTerms(&terms, &opts, &random);
     RtsStatus refusal = rts_lockOpt(&cap, &opts);
     bool joined = false;
     EXPECT(scene, (refusal == RTS_OK) == !rts_isDead(cap), "rts_lockOpt answers %s, with a capability that is %s",
@@ -106,8 +114,8 @@ bool joinWithin(Scene *scene, ActorKind kind, uint64_t random)
         expectOver(scene, &cap, rts_getSchedStatus(cap));
     }
     rts_unlock(cap);
-    if (terms.ticket >= 0)
-        EXPECT(scene, !rts_cancel(scene->handles[terms.ticket]), "an in-call that has ended can be cancelled");
+    if (terms.ticket != NULL)
+        EXPECT(scene, !rts_cancel(atomic_load(&terms.ticket->handle)), "an in-call that has ended can be cancelled");
     return joined;
 }
 
@@ -128,13 +136,11 @@ void stepBudget(Stack *stack, Actor *actor)
 
 void stepCancel(Stack *stack, Actor *actor)
 {
-    Scene *scene = actor->scene;
-    unsigned n = atomic_load(&scene->tickets);
-    if (n == 0) return;
-    unsigned ticket = below(&actor->slot->random, n < MAX_TICKETS ? n : MAX_TICKETS);
-    RtsInCallHandle handle = atomic_load(&scene->handles[ticket]);
+    unsigned used = atomic_load(&ticketsUsed);
+    Ticket *ticket = &tickets[(used - 1 - below(&actor->slot->random, RECENT_TICKETS)) % TICKETS];
+    RtsInCallHandle handle = atomic_load(&ticket->handle);
     if (handle == 0) return;
-    atomic_store(&scene->cancelTried[ticket], true);
+    atomic_store(&ticket->cancelled, true);
     rts_cancel(handle);
 }
 

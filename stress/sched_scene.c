@@ -52,11 +52,6 @@ static void resetScene(Scene *scene, uint64_t *random)
     scene->minted = scene->thrown = 0;
     memset(scene->throws, 0, sizeof scene->throws);
     scene->insideLock = 0;
-    scene->tickets = 0;
-    for (int i = 0; i < MAX_TICKETS; i++) {
-        scene->handles[i] = 0;
-        scene->cancelTried[i] = false;
-    }
     scene->written = scene->read = 0;
     for (int i = 0; i < THUNKS; i++) {
         scene->thunkStarts[i] = scene->thunkEnds[i] = 0;
@@ -354,7 +349,7 @@ static void judgeActor(Scene *scene, Capability *cap, int number)
     const Slot *slot = &scene->slots[number];
     if (status == Interrupted && mayBeInterrupted(scene->phase)) return;
     if (status == Success && slot->verdict == NoStatus) return;
-    if (termsAllow(scene, slot->terms, status)) return;
+    if (termsAllow(slot->terms, status)) return;
     int serial = status == Killed ? throwOf(rts_getException(cap)) : -1;
     if (serial >= 0 && atomic_load(&scene->slots[number].ended)) {
         receiveThrow(scene, number, serial);

@@ -99,7 +99,4 @@ void stepLook(Stack *stack, Actor *actor)
         found |= rts_getElem(all, i) == me;
     }
     EXPECT(scene, found || all == CAPSTAN_POISON, "actor %d is not in the list of all threads", actor->number);
-    RtsThreadCounts counts; /* each is right by itself only */
-    rts_getThreadCounts(&counts);
-    EXPECT(scene, counts.created > 0 && counts.stacks > 0, "no threads, or no stacks, were made");
 }

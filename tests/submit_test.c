@@ -396,7 +396,7 @@ static void testStuckHolder(void **state)
 
 /* ---- Many ---- */
 
-static _Atomic HsInt total;
+static _Atomic HsInt total; /* of all submissions */
 static _Atomic int finished;
 
 static void addUp(void *ctx, const RtsResult *result)
@@ -428,7 +428,8 @@ static void testMany(void **state)
     perSubmitter = shortLoad() ? 500 : 2500;
     for (unsigned n = 1; n <= 3; n++) {
         assert_int_equal(startHooked(n), RTS_OK);
-        total = finished = 0;
+        total = 0;
+        finished = 0;
         pthread_t threads[SUBMITTERS];
         for (int i = 0; i < SUBMITTERS; i++) threads[i] = spawn(submitMany, NULL);
         for (int i = 0; i < SUBMITTERS; i++) assert_ptr_equal(joinThread(threads[i]), NULL);

@@ -91,7 +91,7 @@ static void runUnbound(Stack *stack, StgTSO *tso)
     tso->closure = CAPSTAN_UNIT;
     stack->roots = NULL;
     stack->trap = NULL;
-    stack->mask = tso->mask;
+    __atomic_store_n(&stack->mask, tso->mask, __ATOMIC_RELAXED); /* pairs with isDeaf */
     CatchResult result = archCatch(stack, bodies[tso->body], closure);
     Capability *cap = stack->cap;
     if (cap->dead != RTS_OK) return;

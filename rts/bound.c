@@ -34,14 +34,17 @@ static struct {
 
 /* ---- What both have in common ---- */
 
+/* Atomic: who throws looks at it. */
+static void setMask(Stack *stack, uint32_t mask) { __atomic_store_n(&stack->mask, mask, __ATOMIC_RELAXED); }
+
 /* Evaluate the action io in the in-call that holds *cap, beginning in a masking state.  false: there is no capability any more. */
 static bool runInMask(Capability **cap, uint32_t mask, HaskellObj io, HaskellObj *value)
 {
     InCall *incall = getMyTask()->incall;
-    incall->stack.mask = mask;
+    setMask(&incall->stack, mask);
     rts_evalLazyIO(cap, io, value);
     if ((*cap)->dead != RTS_OK) return false;
-    incall->stack.mask = UNMASKED;
+    setMask(&incall->stack, UNMASKED);
     return true;
 }
 
@@ -219,9 +222,9 @@ HaskellObj rts_runInBoundThread(Stack *stack, HaskellObj io)
     BoundRun run = { .io = newStablePtr(io), .mask = stack->mask };
     if (run.io == NULL) rts_raise(stack, &capstan_HeapOverflow_closure);
     /* Deaf meanwhile, as in any call: an exception on its way out would lose the result.  At the end of the runtime there is nothing to lose. */
-    stack->mask = MASKED_UNINTERRUPTIBLE;
+    setMask(stack, MASKED_UNINTERRUPTIBLE);
     rts_safeCall(stack, callBound, &run);
-    stack->mask = run.mask;
+    setMask(stack, run.mask);
     dropStablePtr(run.io);
     HaskellObj value = run.result == NULL ? &capstan_HeapOverflow_closure : readStablePtr(run.result);
     if (run.result != NULL) dropStablePtr(run.result);

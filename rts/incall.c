@@ -249,6 +249,9 @@ __attribute__((noinline)) static void endKnown(Capability *cap, InCall *incall)
     endThread(cap, &incall->tso, ThreadFinished);
 }
 
+/* The Task holds a capability: for its in-call, and nothing is being evaluated?  Else this is an unsafe call; on a worker there may be no in-call at all. */
+static inline bool isBetweenEvaluations(Task *task) { return task->incall != NULL && task->incall->stack.trap == NULL; }
+
 /* What is left to do when something is asked of the capability, and what few Tasks need. */
 __attribute__((noinline)) static void afterUnlock(Task *task, Capability *cap, uint32_t asked, bool work)
 {
@@ -262,7 +265,7 @@ __attribute__((noinline)) static void afterUnlock(Task *task, Capability *cap, u
 void rts_unlock(Capability *cap)
 {
     Task *task = myTask;
-    if (CAPSTAN_UNLIKELY(task == NULL || task->cap != cap || task->incall->stack.trap != NULL)) {
+    if (CAPSTAN_UNLIKELY(task == NULL || task->cap != cap || !isBetweenEvaluations(task))) {
         refuseUnlock(task, cap);
         return;
     }
@@ -289,7 +292,7 @@ static inline InCall *checkHolder(Capability *cap, const char *what)
 {
     Task *task = myTask;
     if (CAPSTAN_LIKELY(task != NULL && task->cap == cap)) {
-        if (CAPSTAN_LIKELY(task->incall->stack.trap == NULL)) return task->incall;
+        if (CAPSTAN_LIKELY(isBetweenEvaluations(task))) return task->incall;
         reportError(RTS_INSIDE_INCALL, "%s inside an unsafe call: managed code of this in-call is running", what);
     } else if (cap->dead == RTS_OK) {
         reportError(RTS_NOT_HOLDER, "%s: %s", what, rts_statusText(RTS_NOT_HOLDER));
@@ -349,7 +352,7 @@ static inline __attribute__((always_inline)) void createBoundThread(Capability *
                                                                      ArchBody *body)
 {
     Task *task = myTask;
-    if (CAPSTAN_LIKELY(task != NULL && task->cap == *cap && task->incall->stack.trap == NULL &&
+    if (CAPSTAN_LIKELY(task != NULL && task->cap == *cap && isBetweenEvaluations(task) &&
                        adoptStack(task, &task->incall->stack, archStackPointer())))
         runBoundThread(task->incall, cap, closure, ret, body);
     else
@@ -549,10 +552,10 @@ void abandonTask(Task *task)
 void hs_perform_gc(void)
 {
     Task *task = myTask;
-    if (task != NULL && task->cap != NULL)
-        reportError(RTS_HOLDS_CAPABILITY, "hs_perform_gc: %s", rts_statusText(RTS_HOLDS_CAPABILITY));
-    else if (task != NULL && task->finalizing)
+    if (task != NULL && task->finalizing)
         reportError(RTS_IN_FINALIZER, "hs_perform_gc: %s", rts_statusText(RTS_IN_FINALIZER));
+    else if (task != NULL && task->cap != NULL)
+        reportError(RTS_HOLDS_CAPABILITY, "hs_perform_gc: %s", rts_statusText(RTS_HOLDS_CAPABILITY));
     else if (numCapabilities == 0 || !performCollection())
         reportError(RTS_NOT_STARTED, "hs_perform_gc: %s", rts_statusText(RTS_NOT_STARTED));
     retireTemporary();

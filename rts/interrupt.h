@@ -18,7 +18,8 @@ typedef struct Interrupt_ Interrupt;
 void interruptCall(Interrupt *in, StgTSO *tso, bool outside);
 static inline void breakCall(StgTSO *tso, bool outside)
 {
-    Interrupt *in = atomic_load_explicit(&tso->breakable, memory_order_relaxed);
+    /* Acquire: the record may be a new one; pairs with enterCall. */
+    Interrupt *in = atomic_load_explicit(&tso->breakable, memory_order_acquire);
     if (__builtin_expect(in != NULL, 0)) interruptCall(in, tso, outside);
 }
 /* The call's frames are left sideways. */

@@ -41,7 +41,7 @@ static inline void addLength(Capability *cap, unsigned n)
 
 static inline void noteRunnable(Capability *cap, StgTSO *tso)
 {
-    tso->cap = cap;
+    setCapOf(tso, cap);
     setWhy(tso, ThreadRunning);
     addLength(cap, 1);
     wantTicks();
@@ -132,7 +132,7 @@ static bool giveStack(Capability *cap, StgTSO *tso)
         return false;
     }
     stack->tso = tso;
-    tso->stack = stack;
+    setStackOf(tso, stack);
     nameFresh(stack);
     archInitStack(stack, (void *)stack->hi, startOnStack, stack);
     return true;
@@ -143,7 +143,7 @@ static inline void switchTo(Capability *cap, Stack *from, StgTSO *next, bool ove
 {
     atomic_store_explicit(&next->onCpu, 1, memory_order_relaxed);
     atomic_store_explicit(&cap->switches, cap->switches + 1, memory_order_relaxed);
-    next->cap = cap;
+    setCapOf(next, cap);
     Stack *stack = next->stack;
     setRunningStack(cap, stack);
     switchStack(from, stack, over);
@@ -226,8 +226,8 @@ static bool adoptNext(Capability *cap, Stack *stack)
     StgTSO *next = headOf(cap);
     if (next == NULL || next->stack != NULL || !isUndisturbed(cap, stack)) return false;
     popRunQueue(cap);
-    next->cap = cap;
-    next->stack = stack;
+    setCapOf(next, cap);
+    setStackOf(next, stack);
     stack->tso = next;
     atomic_store_explicit(&next->onCpu, 1, memory_order_relaxed);
     atomic_store_explicit(&cap->switches, cap->switches + 1, memory_order_relaxed);

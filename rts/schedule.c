@@ -339,12 +339,14 @@ static void comeBackFromCall(Stack *stack, Task *task)
         releaseCapability(cap, task);
         cap = NULL;
     }
+    if (cap == NULL) acquireLock(&tasksLock); /* without a capability, what a collection of the next runtime may be looking at */
     task->calling = NULL;
+    if (cap == NULL) releaseLock(&tasksLock);
     workerCalls(false);
     if (cap == NULL) abandonSuspended(stack, &deadInterrupted);
     task->cap = task->last = cap;
     cap->leaving = NULL;
-    if (!(stack->tso->flags & TSO_PINNED)) stack->tso->cap = cap;
+    if (!(stack->tso->flags & TSO_PINNED)) setCapOf(stack->tso, cap);
     setWhy(stack->tso, ThreadRunning);
     setRunningStack(cap, stack);
 }

@@ -84,7 +84,7 @@ static inline Stack *cleanStack(Stack *stack)
     stack->trap = NULL;
     stack->limit = stack->lo + STACK_HEADROOM;
     __atomic_store_n(&stack->poll, 0, __ATOMIC_RELAXED);
-    stack->mask = 0;
+    __atomic_store_n(&stack->mask, 0, __ATOMIC_RELAXED); /* and mask has late readers */
     stack->sp = NULL;
     stack->pendingFun = NULL;
     stack->pendingCount = 0;

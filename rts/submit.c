@@ -39,12 +39,11 @@ struct Submission_ {
     Submission *next, *prev;        /* [lock: submit] of the list that its state says */
     Submission *fdNext, *fdPrev;    /* [lock: submit] RESULT: of its descriptor's list */
     bool counted;                   /* [lock: submit] towards the limit */
-    Job interrupt;                  /* raises what is due in the thread */
+    Job interrupt;                  /* ends the thread's wait, if it waits */
     bool interrupting;              /* [lock: submit] that job is on its way: it frees the record if it is the last (orphan) */
     bool orphan;                    /* [lock: submit] */
-    uint32_t pended;                /* [lock: budget's] what the thread was told of */
     Budget *budget;                 /* [const] the submission's until its handle is closed */
-    StgTSO *thread;                 /* [owner] from STARTED on */
+    StgTSO *thread;                 /* [lock: submit] from soon after STARTED on; the budget's tso is it while the handle is good */
     bool argsTaken;                 /* [owner] the stable pointers of the arguments are freed */
     RtsSubmission what;             /* [const] */
     RtsResult result;               /* [owner] */
@@ -425,9 +424,9 @@ static void putBack(Submission *s)
 {
     lockBudget(s->budget);
     s->budget->tso = NULL;
-    s->pended = 0;
     unlockBudget(s->budget);
     acquireLock(&submit.lock);
+    s->thread = NULL;
     unlinkFrom(&submit.started, s);
     enqueue(s, true);
     releaseLock(&submit.lock);
@@ -441,13 +440,15 @@ static bool startThread(Capability *cap, Submission *s)
 {
     StgTSO *tso = newThread(cap, nativeClosure(&s->body), BODY_NATIVE, MASKED_INTERRUPTIBLE);
     if (tso == NULL) return false;
-    s->thread = tso;
     lockBudget(s->budget);
     s->budget->tso = tso;
-    /* What came before there was a thread; what comes later finds it. */
-    s->pended = atomic_load_explicit(&s->budget->why, memory_order_relaxed);
     unlockBudget(s->budget);
-    if (s->pended != 0) atomic_fetch_or_explicit(&tso->pending, s->pended, memory_order_relaxed);
+    /* What came before there was a thread; what comes later finds it. */
+    acquireLock(&submit.lock);
+    s->thread = tso;
+    uint32_t why = atomic_load_explicit(&s->budget->why, memory_order_relaxed);
+    releaseLock(&submit.lock);
+    if (why != 0) atomic_fetch_or_explicit(&tso->pending, why, memory_order_relaxed);
     pushRunQueue(cap, tso);
     return true;
 }
@@ -511,44 +512,36 @@ static void runInterrupt(Capability *cap, Job *job)
     if (orphan || cap == NULL) return;
     lockBudget(b);
     /* While the handle is good the submission is there; while tso is set, the thread. */
-    if (b->open && handleOf(b) == handle && b->tso != NULL) {
-        uint32_t fresh = atomic_load_explicit(&b->why, memory_order_relaxed) & ~s->pended;
-        s->pended |= fresh;
-        if (fresh != 0) pendException(cap, b->tso, fresh);
-    }
+    if (b->open && handleOf(b) == handle && b->tso != NULL) pendException(cap, b->tso, 0);
     unlockBudget(b);
 }
 
-/* why is set. */
-static void endSubmission(Submission *s)
+/* why, which was added to the budget's: it expires, or its thread is told; if that waits, a job has to end the wait.
+ * Context: the budget's lock, or its timer's function: so the thread, if it has one, is there while STARTED is seen under the lock. */
+static void endSubmission(Submission *s, uint32_t why)
 {
     acquireLock(&submit.lock);
     if (s->state == QUEUED) {
         unlinkFrom(&submit.queue, s);
         append(&submit.expired, s);
         s->state = EXPIRED;
-    } else if (s->state == STARTED && submit.open && !s->interrupting) {
-        /* Where it ran last it may be running: there it learns of it at the next safepoint. */
-        Capability *there = s->thread == NULL ? NULL : __atomic_load_n(&s->thread->cap, __ATOMIC_RELAXED);
-        s->interrupting = postJob(there == NULL ? 0 : there->no, &s->interrupt);
+    } else if (s->state == STARTED && s->thread != NULL) {
+        pendFromOutside(s->thread, why);
+        Capability *there = __atomic_load_n(&s->thread->cap, __ATOMIC_RELAXED);
+        if (submit.open && !s->interrupting) s->interrupting = postJob(there->no, &s->interrupt);
     }
     releaseLock(&submit.lock);
 }
 
 /* Context: the budget's lock. */
-static void cancelSubmission(Budget *b)
-{
-    Submission *s = b->owner;
-    s->pended &= ~(uint32_t)PENDING_CANCEL; /* each call counts */
-    endSubmission(s);
-}
+static void cancelSubmission(Budget *b) { endSubmission(b->owner, PENDING_CANCEL); }
 
 /* On the timekeeper. */
 static void submissionTimedOut(Timer *timer)
 {
     Budget *b = container_of(timer, Budget, timer);
     atomic_fetch_or_explicit(&b->why, PENDING_TIMEOUT, memory_order_relaxed);
-    endSubmission(b->owner);
+    endSubmission(b->owner, PENDING_TIMEOUT);
 }
 
 /* ---- Submitting ---- */

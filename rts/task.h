@@ -130,7 +130,7 @@ static inline void endInCall(Task *task, InCall *incall)
     forgetBoundWaits(&incall->tso);
     incall->stack.roots = NULL;
     incall->stack.trap = NULL;
-    incall->stack.mask = 0;
+    __atomic_store_n(&incall->stack.mask, 0, __ATOMIC_RELAXED); /* somebody who throws late may look at it */
     incall->exception = CAPSTAN_POISON;
     incall->tso.closure = incall->tso.value = incall->tso.blockedOn = CAPSTAN_UNIT;
     incall->suspended = false;

@@ -130,6 +130,11 @@ static inline void endWaitLocked(StgTSO *tso, unsigned how)
     atomic_store_explicit(&tso->wait, word - WAIT_WAITING + how, memory_order_release);
 }
 static inline void setWhy(StgTSO *tso, uint8_t why) { atomic_store_explicit(&tso->why, why, memory_order_relaxed); }
+/* Atomic: who has something for the thread looks from outside where it ran last. */
+static inline void setCapOf(StgTSO *tso, Capability *cap) { __atomic_store_n(&tso->cap, cap, __ATOMIC_RELAXED); }
+/* Release, acquire: who prods the thread from outside finds a record. */
+static inline void setStackOf(StgTSO *tso, Stack *stack) { __atomic_store_n(&tso->stack, stack, __ATOMIC_RELEASE); }
+static inline Stack *stackOf(const StgTSO *tso) { return __atomic_load_n(&tso->stack, __ATOMIC_ACQUIRE); }
 static inline uint8_t whyOf(const StgTSO *tso) { return atomic_load_explicit(&tso->why, memory_order_relaxed); }
 static inline bool isBound(const StgTSO *tso) { return tso->incall != NULL; }
 

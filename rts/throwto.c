@@ -118,7 +118,7 @@ static bool isDeaf(const Stack *stack)
 static void prodThread(Capability *cap, StgTSO *tso)
 {
     heavyBarrier();
-    Stack *stack = tso->stack;
+    Stack *stack = stackOf(tso);
     bool deaf = isDeaf(stack);
     if (isWaiting(tso) && !deaf && interruptWait(tso)) wakeThread(cap, tso);
     if (stack != NULL) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
@@ -135,7 +135,7 @@ void pendFromOutside(StgTSO *tso, uint32_t bits)
 {
     atomic_fetch_or_explicit(&tso->pending, bits, memory_order_seq_cst);
     heavyBarrier();
-    Stack *stack = __atomic_load_n(&tso->stack, __ATOMIC_RELAXED);
+    Stack *stack = stackOf(tso);
     if (stack != NULL) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
     if (!isDeaf(stack)) breakCall(tso, true);
     if (isBound(tso)) postThread(tso);

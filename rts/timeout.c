@@ -41,8 +41,7 @@ static void fireTimeout(Timer *timer)
         return;
     }
     atomic_store_explicit(&t->state, TIMEOUT_POSTED, memory_order_relaxed);
-    Capability *there = __atomic_load_n(&t->tso->cap, __ATOMIC_RELAXED);
-    if (!postJob(there->no, &t->job)) atomic_store_explicit(&t->state, TIMEOUT_QUIET, memory_order_relaxed);
+    if (!postJob(t->where, &t->job)) atomic_store_explicit(&t->state, TIMEOUT_QUIET, memory_order_relaxed);
 }
 
 HaskellObj takeTimeout(StgTSO *tso)
@@ -96,7 +95,7 @@ static Timeout *newTimeout(Stack *stack)
     Timeout *t = exception == CAPSTAN_POISON ? NULL : rtsMalloc(sizeof *t);
     if (t == NULL) return NULL;
     exception->payload[0] = CAPSTAN_SMALL_INT((HsInt)atomic_fetch_add_explicit(&numbers, 1, memory_order_relaxed));
-    *t = (Timeout){ .timer.fire = fireTimeout, .job.run = runJob, .outer = stack->tso->timeouts, .tso = stack->tso, .exception = exception };
+    *t = (Timeout){ .timer.fire = fireTimeout, .job.run = runJob, .outer = stack->tso->timeouts, .tso = stack->tso, .where = stack->cap->no, .exception = exception };
     return t;
 }
 

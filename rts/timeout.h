@@ -25,6 +25,7 @@ typedef struct Timeout_ {
     Job job;
     struct Timeout_ *outer;
     StgTSO *tso;            /* [const] */
+    unsigned where;         /* [const] the capability to post the job to */
     HaskellObj exception;   /* a root */
     _Atomic bool due;       /* time is up, and it was not raised */
     _Atomic uint8_t state;  /* [atomic] TIMEOUT_* */

@@ -34,7 +34,7 @@ typedef enum {
     STEP_TAKE, STEP_PUT, STEP_TRY_TAKE, STEP_TRY_PUT, STEP_READ, STEP_MINT, STEP_BURN, STEP_THUNK, STEP_THROW, STEP_FORK, STEP_LOCK,
     STEP_UNMASK, STEP_ALLOW, STEP_YIELD, STEP_DELAY, STEP_SPIN, STEP_ALLOCATE, STEP_CALL, STEP_NEST, STEP_COLLECT, STEP_OUTSIDE,
     STEP_PIPE, STEP_LOSE, STEP_LOOP, STEP_TIMEOUT, STEP_FORK_OS, STEP_BOUND, STEP_BREAK, STEP_LOOK, STEP_BUDGET, STEP_CANCEL,
-    STEP_LIMIT, STEPS
+    STEP_LIMIT, STEP_SWAT, STEPS
 } StepKind;
 
 typedef enum { RESTART_CALM, RESTART_ROUGH, RESTART_OVERLAP, RESTART_MIXED } RestartMode;
@@ -213,7 +213,7 @@ extern Step *const stepTable[STEPS];
 Step stepTake, stepPut, stepTryTake, stepTryPut, stepRead, stepMint, stepBurn, stepThunk, stepThrow, stepFork, stepLock;
 Step stepUnmask, stepAllow, stepYield, stepDelay, stepSpin, stepAllocate, stepCall, stepNest, stepCollect, stepOutside, stepPipe,
     stepLose, stepLoop;
-Step stepTimeout, stepForkOS, stepBound, stepBreak, stepLook, stepBudget, stepCancel, stepLimit;
+Step stepTimeout, stepForkOS, stepBound, stepBreak, stepLook, stepBudget, stepCancel, stepLimit, stepSwat;
 
 HaskellObj newToken(Stack *stack, Scene *scene, uint64_t random, int holder, int *serial);
 int tokenOf(HaskellObj token);
@@ -267,6 +267,9 @@ typedef struct {
 } Game;
 
 extern Game game;
+
+/* Threads of this name may die of an exception. */
+#define FLY_LABEL "fly"
 
 void noteStep(Player *player);
 bool roundIsOver(Player *player);

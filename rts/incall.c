@@ -49,6 +49,7 @@ static Task *newBoundTask(Capability **dead, bool hooks)
 static inline bool beginInCall(Task *task, InCall *incall, Capability *cap)
 {
     ASSERT(incall->stack.roots == NULL && incall->stack.trap == NULL && incall->exception == CAPSTAN_POISON);
+    ASSERT(incall->tso.closure == CAPSTAN_UNIT && incall->tso.value == CAPSTAN_UNIT && incall->tso.blockedOn == CAPSTAN_UNIT);
     pushInCall(task, incall);
     task->cap = cap;
     incall->status = NoStatus;

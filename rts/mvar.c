@@ -48,10 +48,19 @@ static inline StgTSO *dequeueWaiter(StgMVar *mvar)
     return tso;
 }
 
+static __attribute__((noinline, cold)) void refuseWait(Stack *stack, StgMVar *mvar, const char *what)
+{
+    unlinkWaiter(mvar, stack->tso);
+    unlockMVar(mvar);
+    stack->tso->value = CAPSTAN_UNIT;
+    forbidInsideUnsafe(stack, what);
+}
+
 /* Context: the lock.  Releases it, and waits; what was handed over is in the thread's value then.  false: interrupted, not in the queue any more. */
-static bool waitInMVar(Stack *stack, StgMVar *mvar, uint8_t why)
+static bool waitInMVar(Stack *stack, StgMVar *mvar, uint8_t why, const char *what)
 {
     StgTSO *tso = stack->tso;
+    if (CAPSTAN_UNLIKELY(!mayWait(stack))) refuseWait(stack, mvar, what);
     tso->blockedOn = (HaskellObj)mvar;
     beginWait(tso, why);
     unlockMVar(mvar);
@@ -75,6 +84,8 @@ static StgMVar *afterInterrupt(Stack *stack)
     CAPSTAN_ROOTS(stack, v);
     raiseInterrupted(stack);
     CAPSTAN_UNROOT(stack);
+    /* The operation may succeed now without waiting again, and the record outlives the thread. */
+    stack->tso->value = stack->tso->blockedOn = CAPSTAN_UNIT;
     return (StgMVar *)v;
 }
 
@@ -114,7 +125,7 @@ HaskellObj rts_takeMVar(Stack *stack, HaskellObj v)
             return value;
         }
         enqueueWaiter(mvar, stack->tso);
-        if (CAPSTAN_LIKELY(waitInMVar(stack, mvar, ThreadBlockedOnMVar))) return takeHanded(stack->tso);
+        if (CAPSTAN_LIKELY(waitInMVar(stack, mvar, ThreadBlockedOnMVar, "rts_takeMVar"))) return takeHanded(stack->tso);
         mvar = afterInterrupt(stack);
     }
 }
@@ -132,7 +143,7 @@ HaskellObj rts_readMVar(Stack *stack, HaskellObj v)
             return value;
         }
         enqueueReader(mvar, stack->tso);
-        if (waitInMVar(stack, mvar, ThreadBlockedOnMVarRead)) return takeHanded(stack->tso);
+        if (waitInMVar(stack, mvar, ThreadBlockedOnMVarRead, "rts_readMVar")) return takeHanded(stack->tso);
         mvar = afterInterrupt(stack);
     }
 }
@@ -165,7 +176,7 @@ void rts_putMVar(Stack *stack, HaskellObj v, HaskellObj value)
         }
         tso->value = value;
         enqueueWaiter(mvar, tso);
-        if (waitInMVar(stack, mvar, ThreadBlockedOnMVar)) {
+        if (waitInMVar(stack, mvar, ThreadBlockedOnMVar, "rts_putMVar")) {
             takeHanded(tso);
             return;
         }

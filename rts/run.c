@@ -231,6 +231,9 @@ static bool adoptNext(Capability *cap, Stack *stack)
     stack->tso = next;
     atomic_store_explicit(&next->onCpu, 1, memory_order_relaxed);
     atomic_store_explicit(&cap->switches, cap->switches + 1, memory_order_relaxed);
+    /* Pairs with prodThread: it sees the stack and lets it poll, or this sees what is pending. */
+    atomic_signal_fence(memory_order_seq_cst);
+    if (CAPSTAN_UNLIKELY(cap->attention & ATTENTION_SLOW)) atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&next->pending, memory_order_relaxed) != 0) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
     return true;
 }

@@ -115,13 +115,14 @@ static bool collectStopped(uint64_t began, RtsCollection *c)
 static void afterCollection(Task *task, const RtsCollection *c)
 {
     Capability *cap = task->cap;
+    bool before = task->finalizing; /* at a safepoint of a release function, which should have none */
     task->finalizing = true;
     /* Whoever calls in now finds the Task busy, capability or not. */
     if (cap == NULL) task->cap = &finalizerMark;
     if (hostConfig.gcDoneHook) hostConfig.gcDoneHook(hostConfig.gcDoneCtx, c);
     if (haveExternalReleases()) runExternalReleases(false);
     task->cap = cap;
-    task->finalizing = false;
+    task->finalizing = before;
 }
 
 /* A collection is due on the capability that the task holds.  false: another thread is stopping the world. */

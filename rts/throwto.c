@@ -253,7 +253,5 @@ void rts_allowInterrupt(Stack *stack)
 /* Managed code runs on this stack, and not C that it called: a later in-call of the OS thread would be on top. */
 void forbidInsideUnsafe(Stack *stack, const char *what)
 {
-    Task *task = holderOf(stack->cap);
-    if (CAPSTAN_LIKELY(regsOf(stack->cap)->stack == stack && !task->finalizing)) return;
-    rts_raiseError(stack, "%s is not allowed inside an unsafe call or a finalizer", what);
+    if (!mayWait(stack)) rts_raiseError(stack, "%s is not allowed inside an unsafe call or a finalizer", what);
 }

@@ -30,6 +30,11 @@ _Noreturn void raiseAsync(Stack *stack, HaskellObj exception);
 /* After a wait that was interrupted: raises; comes back if the exception is gone: then wait again. */
 static inline void raiseInterrupted(Stack *stack) { deliverPending(stack, true); }
 
+/* Managed code runs on this stack, and not C that it or the runtime called. */
+static inline bool mayWait(Stack *stack)
+{
+    return CAPSTAN_LIKELY(regsOf(stack->cap)->stack == stack && !holderOf(stack->cap)->finalizing);
+}
 /* Raise an ErrorCall that names the operation, if the thread must not wait or call out here. */
 void forbidInsideUnsafe(Stack *stack, const char *what);
 

@@ -2,6 +2,7 @@
 # examples/threads answers its four requests, with few workers and with many.
 #
 #   THREADS   the program (default: examples/threads/threads of the build)
+#   CAPSTAN_TEST_SCALE=short   one number of workers
 set -u
 threads=${THREADS:-./examples/threads/threads}
 [ -x "$threads" ] || { echo "$threads was not built"; exit 77; }
@@ -10,7 +11,9 @@ expected='first: 17984 primes below 200000
 second: its time was up
 third: cancelled
 fourth: 17984 primes below 200000'
-for workers in 1 4 20; do
+counts='1 4 20'
+[ "${CAPSTAN_TEST_SCALE:-}" != short ] || counts=3
+for workers in $counts; do
   got=$(timeout 250 "$threads" $workers 2>&1)
   status=$?
   [ $status -eq 0 ] && [ "$got" = "$expected" ] ||

@@ -321,6 +321,7 @@ void forgetBound(StgTSO *tso)
 void forgetBoundWaits(StgTSO *tso)
 {
     dropTimeouts(tso);
+    if (tso->waitRecord != NULL) cancelFdWait(tso->waitRecord); /* the timekeeper may be about to end it */
     forgetWait(tso);
     setWhy(tso, ThreadRunning);
     lockTSO(tso);

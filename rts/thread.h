@@ -97,9 +97,11 @@ struct StgTSO_ {
     void *waitRecord;           /* [owner] memory of a wait for a descriptor */
     uint64_t id;                /* [owner] */
     int64_t allocLeft;          /* [owner] bytes; the counter of rts_setAllocationCounter */
-    char label[32];
+    char label[48];
     Timer timer;                /* delays, deadlines */
 };
+
+_Static_assert(sizeof(StgTSO) % 64 == 0, "records lie in whole cache lines");
 
 static inline unsigned waitState(const StgTSO *tso)
 {

@@ -62,7 +62,7 @@ typedef enum {
 } RtsThreadStatus;
 /* Old news when it returns.  RTS_WRONG_KIND and ThreadFinished for anything but a ThreadId. */
 CAPSTAN_API RtsThreadStatus rts_threadStatus(HaskellObj threadId) CAPSTAN_NOSAFEPOINT;
-/* A name for people (dump, uncaught exceptions): at most 31 bytes are kept. */
+/* A name for people (dump, uncaught exceptions): at most 47 bytes are kept. */
 CAPSTAN_API void rts_labelThread(HaskellObj threadId, const char *label) CAPSTAN_NOSAFEPOINT;
 /* An array of the ThreadIds of all threads that have not ended, in no order; of the bound threads of in-calls, those that
  * asked for theirs.  CAPSTAN_POISON: no memory. */

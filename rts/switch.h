@@ -3,6 +3,7 @@
 #define SWITCH_H
 
 #include "arch.h"
+#include "os/os.h"
 #include "rts/Types.h"
 
 #if defined(CAPSTAN_ASAN)
@@ -12,11 +13,17 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-/* Announce that this OS thread's own stack is about to be left for the first time (TSan), so that one can come back to it. */
+/* Announce that this OS thread's own stack is about to be left for the first time, so that sanitizers know it and one can come back to it. */
 static inline void nameHome(Stack *home)
 {
 #if defined(CAPSTAN_TSAN)
     home->sanitizer = __tsan_get_current_fiber();
+#elif defined(CAPSTAN_ASAN)
+    /* The first switch away may be to a stack that has been run before, which does not ask where it comes from. */
+    uintptr_t lo, hi, here = (uintptr_t)__builtin_frame_address(0);
+    if (home->hi != 0 || !osThreadStackBounds(&lo, &hi) || here - lo >= hi - lo) return;
+    home->lo = lo;
+    home->hi = hi;
 #else
     (void)home;
 #endif

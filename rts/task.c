@@ -22,7 +22,6 @@ static struct {
     Task *all;                  /* [lock: tasks] */
     Task *recycled;             /* [lock: tasks] records of ended threads, through next */
     InCall *spareInCalls;       /* [lock: tasks] of ended threads, through prev */
-    unsigned count;             /* [lock: tasks] */
     Capability *noCapability;   /* [const] what Task.last is before the first in-call */
     void (*abandon)(Task *task);
 } tasks = { .once = PTHREAD_ONCE_INIT };
@@ -82,13 +81,11 @@ static void linkTask(Task *task)
     task->next = tasks.all;
     if (tasks.all) tasks.all->prev = task;
     tasks.all = task;
-    tasks.count++;
     releaseLock(&tasksLock);
 }
 
-Task *newTask(void)
+static Task *makeTask(bool worker)
 {
-    if (myTask != NULL) return myTask;
     pthread_once(&tasks.once, makeKey);
     Task *task = takeRecord();
     if (task == NULL) return NULL;
@@ -101,12 +98,16 @@ Task *newTask(void)
     task->last = tasks.noCapability;
     task->node = topologyCurrentNode();
     task->id = osThreadId();
+    task->worker = worker;
     if (threadIsDying || !tasks.haveKey) task->flags |= TASK_TEMPORARY;
     else if (pthread_setspecific(tasks.key, task) != 0) task->flags |= TASK_TEMPORARY;
     myTask = task;
     linkTask(task);
     return task;
 }
+
+Task *newTask(void) { return myTask != NULL ? myTask : makeTask(false); }
+Task *newWorkerTask(void) { return makeTask(true); }
 
 InCall *newInCallSlow(Task *task)
 {
@@ -156,7 +157,6 @@ void freeMyTask(void)
     if (task->prev) task->prev->next = task->next;
     else tasks.all = task->next;
     if (task->next) task->next->prev = task->prev;
-    tasks.count--;
     task->next = tasks.recycled;
     tasks.recycled = task;
     releaseLock(&tasksLock);
@@ -178,7 +178,8 @@ void eachTask(void (*f)(Task *task, void *ctx), void *ctx)
 unsigned countTasks(void)
 {
     acquireLock(&tasksLock);
-    unsigned n = tasks.count;
+    unsigned n = 0;
+    for (Task *task = tasks.all; task != NULL; task = task->next) n += !task->worker;
     releaseLock(&tasksLock);
     return n;
 }
@@ -190,7 +191,6 @@ void forgetTasks(void)
     tasks.all = task;
     tasks.recycled = NULL;
     tasks.spareInCalls = NULL;
-    tasks.count = task != NULL;
     if (task != NULL) task->next = task->prev = NULL;
 }
 

@@ -109,6 +109,8 @@ extern _Thread_local Task *myTask __attribute__((tls_model("initial-exec"), visi
 Task *getMyTask(void);
 /* This thread's Task, made if there is none.  NULL: no memory. */
 Task *newTask(void);
+/* The same for a new thread of the runtime's own that runs unbound threads. */
+Task *newWorkerTask(void);
 /* Free it.  It has no in-calls. */
 void freeMyTask(void);
 /* Free it if it is a temporary one that is in no in-call: whoever made or used it calls this when done. */
@@ -157,6 +159,7 @@ void forgetTasks(void);
 
 /* Visit all tasks under the tasks lock. */
 void eachTask(void (*f)(Task *task, void *ctx), void *ctx);
+/* Those of workers not counted. */
 unsigned countTasks(void);
 /* For the dump: without the lock, as far as it goes. */
 Task *firstTaskUnlocked(void);

@@ -290,13 +290,12 @@ static bool serve(Task *task)
 
 static void runWorker(void *unused)
 {
-    Task *task = newTask();
+    Task *task = newWorkerTask();
     if (task == NULL) {
         withoutNewWorker();
         endWorker(false);
         return;
     }
-    task->worker = true;
     endWorker(serve(task));
 }
 

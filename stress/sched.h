@@ -167,7 +167,7 @@ enum { BOARD_BELL, BOARD_LOCK, BOARD_PAIR, BOARD_MVARS = BOARD_PAIR + 2, BOARD_T
 /* (f scene number board), an action. */
 HaskellObj actionOf(Capability *cap, HaskellObj f, Scene *scene, int number, HaskellObj board);
 /* A number for a new actor, or -1: none is left, or the scene is over. */
-int claimSlot(Scene *scene, ActorKind kind, uint64_t random);
+int claimSlot(Scene *scene, ActorKind kind, uint64_t random, const Terms *terms);
 void playScene(struct Player *player);
 /* By who holds a capability: play an actor in a scene, if it is open and of this runtime. */
 bool joinScene(Scene *scene, Capability **cap, ActorKind kind, uint64_t random, const Terms *terms);

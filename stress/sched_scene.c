@@ -59,15 +59,18 @@ static void resetScene(Scene *scene, uint64_t *random)
     }
 }
 
-int claimSlot(Scene *scene, ActorKind kind, uint64_t random)
+int claimSlot(Scene *scene, ActorKind kind, uint64_t random, const Terms *terms)
 {
     int number = -1;
     pthread_mutex_lock(&scene->lock);
-    if (scene->open && scene->begun < options.actors) {
+    /* Who can be cancelled is never lost; nor who has a deadline, though it may have passed. */
+    bool fits = !scene->lost || terms == NULL || (terms->ticket == NULL && terms->deadline == UINT64_MAX);
+    if (scene->open && fits && scene->begun < options.actors) {
         number = (int)scene->begun++;
         Slot *slot = &scene->slots[number];
         slot->kind = kind;
         slot->random = random;
+        slot->terms = terms;
         slot->steps = 1 + below(&slot->random, scene->lost ? 2 : kind == ACTOR_NESTED ? options.script / 4 + 1 : options.script);
     }
     pthread_mutex_unlock(&scene->lock);
@@ -179,7 +182,7 @@ CAPSTAN_IO(schedReaper, ptr, number, board)
 static void forkActors(Stack *stack, Scene *scene, HaskellObj board, uint64_t *random)
 {
     for (unsigned i = below(random, options.actors); i > 0; i--) {
-        int number = claimSlot(scene, ACTOR_FORKED, nextRandom(random));
+        int number = claimSlot(scene, ACTOR_FORKED, nextRandom(random), NULL);
         if (number >= 0) rts_fork(stack, actionOf(stack->cap, &schedActor_closure, scene, number, board));
     }
 }
@@ -250,7 +253,7 @@ static HaskellObj playOwner(Stack *stack, void *arg)
     pthread_mutex_lock(&scene->lock);
     scene->open = true;
     pthread_mutex_unlock(&scene->lock);
-    int number = claimSlot(scene, ACTOR_OWNER, nextRandom(&random));
+    int number = claimSlot(scene, ACTOR_OWNER, nextRandom(&random), NULL);
     forkActors(stack, scene, board, &random);
     for (unsigned i = scene->lost ? below(&random, 4) : 0; i > 0; i--) forkLoopers(stack, scene);
     playActor(stack, scene, number, board);
@@ -372,10 +375,9 @@ bool joinScene(Scene *scene, Capability **cap, ActorKind kind, uint64_t random, 
 {
     /* The board is of this runtime, which cannot end while the capability is held. */
     if (atomic_load(&game.phase) != scene->phase) return false;
-    int number = claimSlot(scene, kind, random);
+    int number = claimSlot(scene, kind, random, terms);
     if (number < 0) return false;
     HaskellObj board = (HaskellObj)(void *)deRefStablePtr(scene->board);
-    scene->slots[number].terms = terms;
     rts_evalIO(cap, actionOf(*cap, terms != NULL ? &schedBudgeted_closure : &schedActor_closure, scene, number, board), NULL);
     judgeActor(scene, *cap, number);
     if (!rts_isDead(*cap) && !atomic_load(&scene->slots[number].ended)) endUnplayed(scene, number);

@@ -256,7 +256,7 @@ void stepThrow(Stack *stack, Actor *actor)
 void stepFork(Stack *stack, Actor *actor)
 {
     uint64_t random = nextRandom(&actor->slot->random);
-    int number = claimSlot(actor->scene, ACTOR_FORKED, random);
+    int number = claimSlot(actor->scene, ACTOR_FORKED, random, NULL);
     if (number < 0) return;
     HaskellObj io = actionOf(stack->cap, &schedActor_closure, actor->scene, number, actor->board);
     if (random % 4 == 0) rts_forkOn(stack, (unsigned)(random >> 8) % 8, io);

@@ -39,7 +39,7 @@ void stepTimeout(Stack *stack, Actor *actor)
 
 void stepForkOS(Stack *stack, Actor *actor)
 {
-    int number = claimSlot(actor->scene, ACTOR_FORKED_OS, nextRandom(&actor->slot->random));
+    int number = claimSlot(actor->scene, ACTOR_FORKED_OS, nextRandom(&actor->slot->random), NULL);
     if (number < 0) return;
     HaskellObj id = rts_forkOS(stack, actionOf(stack->cap, &schedActor_closure, actor->scene, number, actor->board));
     EXPECT(actor->scene, rts_getThreadId(id) != 0, "rts_forkOS gave no ThreadId");
@@ -50,7 +50,7 @@ void stepBound(Stack *stack, Actor *actor)
     bool bound = rts_isCurrentThreadBound(stack);
     EXPECT(actor->scene, bound == (actor->slot->kind != ACTOR_FORKED), "actor %d is %sbound", actor->number, bound ? "" : "not ");
     /* A bound one would run it itself: two actors in one thread. */
-    int number = bound ? -1 : claimSlot(actor->scene, ACTOR_BOUND, nextRandom(&actor->slot->random));
+    int number = bound ? -1 : claimSlot(actor->scene, ACTOR_BOUND, nextRandom(&actor->slot->random), NULL);
     if (number < 0) return;
     HaskellObj result = rts_runInBoundThread(stack, actionOf(stack->cap, &schedActor_closure, actor->scene, number, actor->board));
     EXPECT(actor->scene, result == CAPSTAN_UNIT, "rts_runInBoundThread gave %p", (void *)result);

@@ -69,9 +69,14 @@ CAPSTAN_IO(callOutLong, flag)
     return rts_int(stack, 8);
 }
 
+/* Act as where the system has no membarrier. */
+static bool withoutMembarrier;
+
 static inline void startWithBox(unsigned capabilities)
 {
-    if (startHooked(capabilities) != RTS_OK || callAction(&makeBox_closure, NULL, NULL) != Success) abort();
+    RtsConfig config = hookedConfig(capabilities);
+    config.no_membarrier = withoutMembarrier;
+    if (rts_start(&config, NULL, 0) != RTS_OK || callAction(&makeBox_closure, NULL, NULL) != Success) abort();
 }
 
 /* ---- C that keeps a capability ---- */

@@ -1,0 +1,361 @@
+/*
+ * The system refuses memory, addresses or OS threads: an exception for who asked, nothing lost, and it works again afterwards.
+ */
+#include "sched.h"
+
+#include "os/memory.h"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+/* ---- What became of the threads of a case ---- */
+
+static _Atomic HsInt ran, overflowed, diedOtherwise, refused;
+
+static void noteDeath(void *ctx, StgWord64 threadId, const char *label, HaskellObj exception, const char *text)
+{
+    if (exception == &capstan_HeapOverflow_closure) overflowed++;
+    else diedOtherwise++;
+}
+static RtsConfig refusalConfig(unsigned capabilities)
+{
+    RtsConfig config = schedConfig(capabilities);
+    config.uncaughtHook = noteDeath;
+    config.verify_heap = false; /* takes memory itself */
+    ran = overflowed = diedOtherwise = refused = 0;
+    return config;
+}
+static int setUpRefusal(void **state)
+{
+    RtsConfig config = refusalConfig(1);
+    return setUpWith(state, &config);
+}
+static int setUpRefusalOnTwo(void **state)
+{
+    RtsConfig config = refusalConfig(2);
+    return setUpWith(state, &config);
+}
+static int tearDownRefusal(void **state)
+{
+    osFailAllAfter(0);
+    return disarmTest(state);
+}
+#define REFUSAL(f) { #f, f, setUpRefusal, tearDownRefusal, NULL }, { #f " on two", f, setUpRefusalOnTwo, tearDownRefusal, NULL }
+
+CAPSTAN_IO(runOnce)
+{
+    ran++;
+    return CAPSTAN_UNIT;
+}
+static HsStablePtr gate;
+CAPSTAN_IO(waitAtGate)
+{
+    rts_readMVar(stack, (HaskellObj)deRefStablePtr(gate));
+    ran++;
+    return CAPSTAN_UNIT;
+}
+static HaskellObj forkBody(Stack *stack, void *io) { return rts_fork(stack, *(HaskellObj *)io); }
+
+/* Forks n times; counts what was refused. */
+static void forkMany(Stack *stack, HaskellObj io, HsInt n)
+{
+    HaskellObj result;
+    for (HsInt i = 0; i < n; i++) {
+        if (rts_try(stack, forkBody, &io, &result)) continue;
+        CHECK(result == &capstan_HeapOverflow_closure);
+        refused++;
+    }
+}
+static void awaitAll(HsInt n)
+{
+    for (int i = 0; i < 20000 && ran + overflowed + diedOtherwise + refused < n; i++) sleepMs(1);
+    assert_int_equal(ran + overflowed + diedOtherwise + refused, n);
+    assert_int_equal(diedOtherwise, 0);
+}
+
+/* ---- Fault injection: the n-th request of memory fails, or all from there on ---- */
+
+static long failAt;
+static bool failAll;
+CAPSTAN_IO(forkUnderFaults)
+{
+    if (failAll) osFailAllAfter(failAt);
+    else osFailAfter(failAt);
+    forkMany(stack, &runOnce_closure, 300);
+    rts_yield(stack);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(forkAgain)
+{
+    forkMany(stack, &runOnce_closure, 300);
+    return CAPSTAN_UNIT;
+}
+static void testFaults(void **state)
+{
+    for (failAt = 1; failAt < 40; failAt += 1 + failAt / 8)
+        for (int all = 0; all < 2; all++) {
+            failAll = all;
+            ran = overflowed = refused = 0;
+            /* Where no memory is for its own needs the in-call itself may end. */
+            SchedulerStatus status = runStatus(&forkUnderFaults_closure, NULL, NULL, NULL, 0);
+            osFailAllAfter(0);
+            assert_true(status == Success || status == HeapExhausted);
+            if (status == Success) awaitAll(300);
+            for (int i = 0; i < 100 && status != Success; i++) sleepMs(1);
+            ran = overflowed = refused = 0;
+            run(&forkAgain_closure);
+            awaitAll(300);
+            assert_int_equal(ran, 300);
+        }
+}
+
+/* The same while many wait, so that each one needs a record and a stack of its own. */
+CAPSTAN_IO(openGate)
+{
+    rts_putMVar(stack, (HaskellObj)deRefStablePtr(gate), CAPSTAN_UNIT);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(parkUnderFaults)
+{
+    gate = getStablePtr((StgPtr)rts_mkMVar(stack->cap));
+    forkMany(stack, &waitAtGate_closure, 500);
+    for (int i = 0; i < 3; i++) rts_yield(stack);
+    osFailAllAfter(1);
+    forkMany(stack, &waitAtGate_closure, 500);
+    for (int i = 0; i < 3; i++) rts_yield(stack);
+    return CAPSTAN_UNIT;
+}
+static void testParkedUnderFaults(void **state)
+{
+    for (int round = 0; round < 3; round++) {
+        ran = overflowed = refused = 0;
+        run(&parkUnderFaults_closure);
+        sleepMs(5);
+        osFailAllAfter(0);
+        run(&openGate_closure);
+        awaitAll(1000);
+        assert_true(ran >= 500);
+        hs_free_stable_ptr(gate);
+        ran = overflowed = refused = 0;
+        run(&forkAgain_closure);
+        awaitAll(300);
+        assert_int_equal(ran, 300);
+    }
+}
+
+/* ---- No addresses left: in a process of its own, with a limit ---- */
+
+static size_t addressSpace(void)
+{
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file == NULL || fscanf(file, "%lu", &pages) != 1) pages = 0;
+    if (file != NULL) fclose(file);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+static void limitAddresses(size_t more)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_AS, &limit);
+    limit.rlim_cur = more == 0 ? limit.rlim_max : addressSpace() + more;
+    setrlimit(RLIMIT_AS, &limit);
+}
+static HsInt parkCount;
+CAPSTAN_IO(parkBeyond)
+{
+    gate = getStablePtr((StgPtr)rts_mkMVar(stack->cap));
+    forkMany(stack, &waitAtGate_closure, parkCount);
+    for (int i = 0; i < 5; i++) rts_yield(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* In a child: cmocka's own answer would be lost there.  What is not as it should be gives the line as status. */
+#define REQUIRE(x) do if (!(x)) { fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #x); _exit(1); } while (0)
+
+static void requireAll(HsInt n)
+{
+    for (int i = 0; i < 20000 && ran + overflowed + diedOtherwise + refused < n; i++) sleepMs(1);
+    REQUIRE(ran + overflowed + diedOtherwise + refused == n && diedOtherwise == 0);
+}
+static void parkUnderLimit(size_t stackBytes, size_t room)
+{
+    RtsConfig config = refusalConfig(1);
+    config.stack_bytes = stackBytes;
+    config.nursery_bytes = 0;
+    REQUIRE(rts_start(&config, NULL, 0) == RTS_OK);
+    REQUIRE(callWell() == 42);
+    for (int round = 0; round < 3; round++) {
+        ran = overflowed = refused = 0;
+        limitAddresses(room);
+        REQUIRE(runStatus(&parkBeyond_closure, NULL, NULL, NULL, 0) == Success);
+        for (int i = 0; i < 5000 && overflowed + refused == 0; i++) sleepMs(1);
+        REQUIRE(overflowed + refused > 0);
+        REQUIRE(callWell() == 42);
+        limitAddresses(0);
+        REQUIRE(runStatus(&openGate_closure, NULL, NULL, NULL, 0) == Success);
+        requireAll(parkCount);
+        hs_free_stable_ptr(gate);
+        ran = overflowed = refused = 0;
+        REQUIRE(runStatus(&forkAgain_closure, NULL, NULL, NULL, 0) == Success);
+        requireAll(300);
+        REQUIRE(ran == 300);
+        parkCount *= 2; /* the pool has kept what it got */
+    }
+    hs_exit();
+    _exit(failedChecks == 0 ? 0 : 1);
+}
+static void inChild(size_t stackBytes, size_t room)
+{
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        alarm(TEST_SECONDS);
+        parkUnderLimit(stackBytes, room);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+static void testNoAddresses(void **state)
+{
+#if defined(MISUSE_ASAN) || defined(MISUSE_TSAN)
+    skip(); /* their shadows need more addresses than any limit leaves */
+#endif
+    parkCount = 2000;
+    inChild(256 << 10, (size_t)128 << 20);
+    /* Stacks that are huge. */
+    parkCount = 200;
+    inChild((size_t)1 << 30, (size_t)20 << 30);
+}
+
+/* ---- No OS threads: who is there does the work; later there are more ---- */
+
+static HsStablePtr doneBox;
+CAPSTAN_IO(makeDone)
+{
+    doneBox = getStablePtr((StgPtr)rts_mkMVar(stack->cap));
+    return CAPSTAN_UNIT;
+}
+static void *nap(void *unused)
+{
+    usleep(200);
+    return NULL;
+}
+CAPSTAN_IO(napAndPut)
+{
+    rts_safeCall(stack, nap, NULL);
+    rts_putMVar(stack, (HaskellObj)deRefStablePtr(doneBox), CAPSTAN_UNIT);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(justPut)
+{
+    rts_putMVar(stack, (HaskellObj)deRefStablePtr(doneBox), CAPSTAN_UNIT);
+    return CAPSTAN_UNIT;
+}
+/* Hosting needs no worker. */
+CAPSTAN_IO(hostWithoutWorkers)
+{
+    osFailAllAfter(1);
+    for (int i = 0; i < 50; i++) FORK(stack, justPut);
+    for (int i = 0; i < 50; i++) rts_takeMVar(stack, (HaskellObj)deRefStablePtr(doneBox));
+    osFailAllAfter(0);
+    return CAPSTAN_SMALL_INT(1);
+}
+/* These need one; that it was refused is forgotten soon. */
+CAPSTAN_IO(forkNapping)
+{
+    for (int i = 0; i < 20; i++) FORK(stack, napAndPut);
+    osFailAllAfter(1);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(takeTwenty)
+{
+    for (int i = 0; i < 20; i++) rts_takeMVar(stack, (HaskellObj)deRefStablePtr(doneBox));
+    return CAPSTAN_SMALL_INT(1);
+}
+static void testNoThreads(void **state)
+{
+    run(&makeDone_closure);
+#ifndef CAPSTAN_TORTURE
+    /* There the in-call changes its capability all the time, and what it leaves behind would need a worker. */
+    run(&hostWithoutWorkers_closure);
+#endif
+    for (int round = 0; round < 3; round++) {
+        run(&forkNapping_closure);
+        sleepMs(10);
+        osFailAllAfter(0);
+        assert_int_equal(run(&takeTwenty_closure), 1);
+    }
+    hs_free_stable_ptr(doneBox);
+}
+
+/* One worker at most: calls wait for each other, and none for ever. */
+static int setUpOneWorker(void **state)
+{
+    RtsConfig config = refusalConfig(2);
+    config.max_workers = 1;
+    return setUpWith(state, &config);
+}
+static void testOneWorker(void **state)
+{
+    RtsThreadCounts counts;
+    run(&makeDone_closure);
+    for (int round = 0; round < 5; round++) {
+        run(&forkNapping_closure);
+        osFailAllAfter(0);
+        assert_int_equal(run(&takeTwenty_closure), 1);
+    }
+    rts_getThreadCounts(&counts);
+    assert_in_range(counts.workers, 0, 1);
+    hs_free_stable_ptr(doneBox);
+}
+
+/* ---- Stacks that overflow ---- */
+
+CAPSTAN_FUN(descend, n)
+{
+    HaskellObj rest = rts_call(stack, &descend_closure, rts_int(stack, rts_intValue(n) + 1));
+    return rts_int(stack, rts_intValue(rest) + 1);
+}
+static HaskellObj descendBody(Stack *stack, void *unused) { return rts_call(stack, &descend_closure, CAPSTAN_SMALL_INT(0)); }
+CAPSTAN_IO(overflow)
+{
+    HaskellObj result;
+    bool ok = rts_try(stack, descendBody, NULL, &result);
+    return rts_int(stack, !ok && result == &capstan_StackOverflow_closure);
+}
+CAPSTAN_IO(overflowUncaught)
+{
+    return rts_call(stack, &descend_closure, CAPSTAN_SMALL_INT(0));
+}
+CAPSTAN_IO(overflowAll)
+{
+    HaskellObj id = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, id);
+    for (int i = 0; i < 10; i++) {
+        id = FORK(stack, overflowUncaught);
+        awaitEnd(stack, &id);
+        CHECK(rts_threadStatus(id) == ThreadDied);
+    }
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_SMALL_INT(1);
+}
+static void testOverflow(void **state)
+{
+    for (int i = 0; i < 3; i++) assert_int_equal(runInThread(&overflow_closure, NULL), 1);
+    assert_int_equal(run(&overflowAll_closure), 1);
+    assert_int_equal(diedOtherwise, 10);
+    diedOtherwise = 0;
+    run(&forkAgain_closure);
+    awaitAll(300);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        REFUSAL(testFaults), REFUSAL(testParkedUnderFaults), { "testNoAddresses", testNoAddresses, armTest, tearDownRefusal, NULL },
+        REFUSAL(testNoThreads), { "testOneWorker", testOneWorker, setUpOneWorker, tearDownRefusal, NULL }, REFUSAL(testOverflow),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

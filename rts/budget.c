@@ -113,6 +113,18 @@ bool rts_cancel(RtsInCallHandle handle)
     return live;
 }
 
+/* The list may be half edited, and records locked, by threads that are gone.  Only what has to be is written. */
+void forgetBudgets(void)
+{
+    renewLock(&table.lock);
+    table.spare = NULL;
+    for (uint32_t number = 1; number <= table.size; number++) {
+        Budget *b = budgetAt(number);
+        if (b->lock != 0) b->lock = 0;
+        if (b->open) closeHandle(b);
+    }
+}
+
 /* ---- In-calls ---- */
 
 uint64_t deadlineAfter(HsInt64 microseconds)

@@ -68,5 +68,7 @@ void unlockBudget(Budget *b);
 void limitAllocation(Capability *cap, StgTSO *tso, StgWord64 bytes);
 /* Context: startup. */
 void initBudgets(void);
+/* In a forked child: all handles are closed. */
+void forgetBudgets(void);
 
 #endif

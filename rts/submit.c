@@ -61,7 +61,7 @@ typedef struct {
 static struct {
     Lock lock;
     bool open;                      /* [lock: submit] */
-    unsigned count, most;           /* [lock: submit] accepted and not delivered */
+    _Atomic unsigned count, most;   /* [lock: submit to write] accepted and not delivered */
     SubmissionList queue;           /* [lock: submit] QUEUED */
     SubmissionList started;         /* [lock: submit] STARTED, READY */
     SubmissionList expired;         /* [lock: submit] EXPIRED */
@@ -70,6 +70,7 @@ static struct {
     SubmissionList byFd[BUCKETS];   /* [lock: submit] the same, through fdNext */
     unsigned callers, coming;       /* [lock: submit] threads that call done; of these, those that will look at toCall next */
     unsigned turn;                  /* [lock: submit] */
+    unsigned forks;                 /* changes in a forked child, which has no callers but the one that may have forked */
     Drain drains[MAX_CAPABILITIES];
 } submit = { .lock = LOCK_INIT(RANK_SUBMIT) };
 
@@ -128,7 +129,7 @@ static void unlinkResult(Submission *s)
 /* Context: the lock.  It is out of all lists, its result is delivered or about to be. */
 static void uncount(Submission *s)
 {
-    submit.count -= s->counted;
+    if (s->counted) submit.count--;
     s->counted = false;
 }
 
@@ -228,10 +229,15 @@ static void runCaller(void *unused)
         uncount(s);
         submit.coming--;
         bool another = wantsCaller(); /* this one may be long */
+        unsigned forks = submit.forks;
         releaseLock(&submit.lock);
         if (another) startCaller();
         callOwner(s);
         acquireLock(&submit.lock);
+        if (forks != submit.forks) { /* counted in the parent */
+            releaseLock(&submit.lock);
+            return;
+        }
         submit.coming++;
     }
     submit.coming--;
@@ -606,6 +612,8 @@ RtsStatus rts_submit(const RtsSubmission *submission, RtsInCallHandle *handle)
     Submission *s;
     if (handle != NULL) __atomic_store_n(handle, 0, __ATOMIC_RELAXED);
     if (numCapabilities == 0) return runtimeIsEnding ? RTS_CLOSED : RTS_NOT_STARTED;
+    /* Looked at again under the lock: whoever tries until there is room shall be told at once. */
+    if (submit.count >= submit.most) return RTS_BUSY;
     RtsStatus status = newSubmission(submission, &s);
     if (status != RTS_OK) return status;
     /* Release: others may be looking for it to cancel the submission; and it may end before this returns. */
@@ -717,4 +725,18 @@ void finishSubmit(void)
             releaseLock(&submit.lock);
         }
     }
+}
+
+void forgetSubmit(void)
+{
+    const SubmissionList none = { NULL, NULL };
+    renewLock(&submit.lock);
+    submit.open = false;
+    submit.count = 0;
+    submit.queue = submit.started = submit.expired = submit.toCall = submit.results = none;
+    memset(submit.byFd, 0, sizeof submit.byFd);
+    submit.callers = submit.coming = 0;
+    submit.forks++;
+    for (unsigned i = 0; i < MAX_CAPABILITIES; i++)
+        if (submit.drains[i].posted) submit.drains[i].posted = false;
 }

@@ -25,6 +25,8 @@ void initSubmit(unsigned most);
 void closeSubmit(void);
 /* Exit, after dropThreads: everything that was accepted gets its result.  Calls out. */
 void finishSubmit(void);
+/* In a forked child: there are none, and no results. */
+void forgetSubmit(void);
 /* On the timekeeper, every tick: see to what is queued or has expired.  Returns whether anything is left. */
 bool tickSubmit(void);
 

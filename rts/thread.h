@@ -97,7 +97,8 @@ struct StgTSO_ {
     void *waitRecord;           /* [owner] memory of a wait for a descriptor */
     uint64_t id;                /* [owner] */
     int64_t allocLeft;          /* [owner] bytes; the counter of rts_setAllocationCounter */
-    char label[48];
+    char label[32];
+    uint64_t unused[2];         /* whole cache lines */
     Timer timer;                /* delays, deadlines */
 };
 

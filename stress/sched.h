@@ -13,6 +13,7 @@
  * sched_calls.c     the steps that wait, call C, or come back from there
  * sched_threads.c   the steps that need bound threads, time limits, or look at others
  * sched_budget.c    in-calls with a budget, and who cancels them; allocation limits
+ * sched_submit.c    actors that were submitted, and their results
  * sched_watch.c     progress lines, failures and the watchdog
  */
 #ifndef STRESS_SCHED_H
@@ -34,7 +35,7 @@ typedef enum {
     STEP_TAKE, STEP_PUT, STEP_TRY_TAKE, STEP_TRY_PUT, STEP_READ, STEP_MINT, STEP_BURN, STEP_THUNK, STEP_THROW, STEP_FORK, STEP_LOCK,
     STEP_UNMASK, STEP_ALLOW, STEP_YIELD, STEP_DELAY, STEP_SPIN, STEP_ALLOCATE, STEP_CALL, STEP_NEST, STEP_COLLECT, STEP_OUTSIDE,
     STEP_PIPE, STEP_LOSE, STEP_LOOP, STEP_TIMEOUT, STEP_FORK_OS, STEP_BOUND, STEP_BREAK, STEP_LOOK, STEP_BUDGET, STEP_CANCEL,
-    STEP_LIMIT, STEP_SWAT, STEPS
+    STEP_LIMIT, STEP_SWAT, STEP_SUBMIT, STEPS
 } StepKind;
 
 typedef enum { RESTART_CALM, RESTART_ROUGH, RESTART_OVERLAP, RESTART_MIXED } RestartMode;
@@ -101,7 +102,7 @@ typedef struct {
     _Atomic int received;          /* how often */
 } Throw;
 
-typedef enum { ACTOR_OWNER, ACTOR_FORKED, ACTOR_NESTED, ACTOR_GUEST, ACTOR_FORKED_OS, ACTOR_BOUND } ActorKind;
+typedef enum { ACTOR_OWNER, ACTOR_FORKED, ACTOR_NESTED, ACTOR_GUEST, ACTOR_FORKED_OS, ACTOR_BOUND, ACTOR_SUBMITTED } ActorKind;
 typedef enum { END_NONE, END_SCRIPT, END_THROWN, ENDS } ActorEnd;
 
 /* The budget of an in-call. */
@@ -149,6 +150,7 @@ typedef struct Scene {
     _Atomic bool closed;           /* for the reaper */
     _Atomic unsigned inC;          /* actors in safe calls */
     _Atomic unsigned guests;       /* guests that are looking at it */
+    _Atomic unsigned submits;      /* accepted submissions without a result */
     Slot slots[MAX_ACTORS];
     _Atomic int holder[MAX_TOKENS];
     _Atomic unsigned minted;
@@ -213,7 +215,7 @@ extern Step *const stepTable[STEPS];
 Step stepTake, stepPut, stepTryTake, stepTryPut, stepRead, stepMint, stepBurn, stepThunk, stepThrow, stepFork, stepLock;
 Step stepUnmask, stepAllow, stepYield, stepDelay, stepSpin, stepAllocate, stepCall, stepNest, stepCollect, stepOutside, stepPipe,
     stepLose, stepLoop;
-Step stepTimeout, stepForkOS, stepBound, stepBreak, stepLook, stepBudget, stepCancel, stepLimit, stepSwat;
+Step stepTimeout, stepForkOS, stepBound, stepBreak, stepLook, stepBudget, stepCancel, stepLimit, stepSwat, stepSubmit;
 
 HaskellObj newToken(Stack *stack, Scene *scene, uint64_t random, int holder, int *serial);
 int tokenOf(HaskellObj token);
@@ -232,6 +234,11 @@ int errnoNow(void);
 /* Whether a status of an in-call, or an answer, is one that its terms allow. */
 bool termsAllow(const Terms *terms, SchedulerStatus status);
 SchedulerStatus statusFor(HaskellObj exception);
+void drawTerms(Terms *terms, RtsLockOpts *opts, uint64_t *random);
+/* Raise what ended the actor's budget, if anything has. */
+void raiseVerdict(Stack *stack, const Slot *slot);
+/* Of submissions without a callback. */
+void takeResults(void);
 /* Call in with a budget, and play an actor if that is granted. */
 bool joinWithin(Scene *scene, ActorKind kind, uint64_t random);
 CAPSTAN_EXTERN(schedBudgeted);     /* as schedActor, in an in-call with terms */

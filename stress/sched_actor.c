@@ -10,7 +10,7 @@ Step *const stepTable[STEPS] = {
     [STEP_OUTSIDE] = stepOutside,   [STEP_PIPE] = stepPipe, [STEP_LOSE] = stepLose,        [STEP_LOOP] = stepLoop,
     [STEP_TIMEOUT] = stepTimeout,   [STEP_FORK_OS] = stepForkOS, [STEP_BOUND] = stepBound, [STEP_BREAK] = stepBreak,
     [STEP_LOOK] = stepLook,         [STEP_BUDGET] = stepBudget, [STEP_CANCEL] = stepCancel, [STEP_LIMIT] = stepLimit,
-    [STEP_SWAT] = stepSwat,
+    [STEP_SWAT] = stepSwat,         [STEP_SUBMIT] = stepSubmit,
 };
 
 /* ---- The script ---------------------------------------------------------------------------------------------------- */

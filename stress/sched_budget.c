@@ -21,7 +21,7 @@ static Ticket *newTicket(void)
     return ticket;
 }
 
-static void drawTerms(Terms *terms, RtsLockOpts *opts, uint64_t *random)
+void drawTerms(Terms *terms, RtsLockOpts *opts, uint64_t *random)
 {
     *opts = (RtsLockOpts)RTS_LOCK_OPTS_INIT;
     *terms = (Terms){ .deadline = UINT64_MAX, .ticket = oneIn(random, 3) ? NULL : newTicket() };
@@ -58,14 +58,19 @@ SchedulerStatus statusFor(HaskellObj exception)
 
 /* ---- The in-call ---------------------------------------------------------------------------------------------------------- */
 
+void raiseVerdict(Stack *stack, const Slot *slot)
+{
+    if (slot->verdict == TimedOut) rts_raise(stack, &capstan_TimedOut_closure);
+    if (slot->verdict == Cancelled) rts_raise(stack, &capstan_Cancelled_closure);
+    if (slot->verdict == LimitExceeded) rts_raise(stack, &capstan_AllocationLimitExceeded_closure);
+}
+
 /* An actor that ends with what ended its budget. */
 CAPSTAN_IO(schedBudgeted, ptr, number, board)
 {
     Slot *slot = &((Scene *)rts_getPtr(ptr))->slots[rts_intValue(number)];
     rts_runIO(stack, actionOf(stack->cap, &schedActor_closure, rts_getPtr(ptr), (int)rts_intValue(number), board));
-    if (slot->verdict == TimedOut) rts_raise(stack, &capstan_TimedOut_closure);
-    if (slot->verdict == Cancelled) rts_raise(stack, &capstan_Cancelled_closure);
-    if (slot->verdict == LimitExceeded) rts_raise(stack, &capstan_AllocationLimitExceeded_closure);
+    raiseVerdict(stack, slot);
     return CAPSTAN_UNIT;
 }
 

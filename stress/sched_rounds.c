@@ -61,6 +61,14 @@ static void noteUncaught(void *ctx, StgWord64 id, const char *label, HaskellObj 
     if (!quiet || strcmp(label, FLY_LABEL) != 0) fail(NULL, "thread %" PRIu64 " ended by the exception %s", (uint64_t)id, text);
 }
 
+/* Of throws nothing but the number. */
+static bool showThrow(void *ctx, HaskellObj exception, char *text, size_t size)
+{
+    if (throwOf(exception) < 0) return false;
+    snprintf(text, size, "%d", throwOf(exception));
+    return true;
+}
+
 /* ---- Start and end ------------------------------------------------------------------------------------------------- */
 
 static bool startRuntime(void)
@@ -74,6 +82,8 @@ static bool startRuntime(void)
     config.no_membarrier = options.noMembarrier;
     config.idle_collection_us = 20000;
     config.interrupt_signal = SIGRTMIN + 4;
+    config.submit_queue = 32;
+    config.showExceptionHook = showThrow;
     config.errorHook = noteError;
     config.closedHook = noteClosed;
     config.gcDoneHook = noteCollection;

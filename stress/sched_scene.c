@@ -308,7 +308,10 @@ static void leaveScene(Scene *scene)
     pthread_mutex_lock(&scene->lock);
     scene->open = false;
     pthread_mutex_unlock(&scene->lock);
-    while (atomic_load(&scene->inC) != 0 || atomic_load(&scene->guests) != 0) usleep(100);
+    while (atomic_load(&scene->inC) != 0 || atomic_load(&scene->guests) != 0 || atomic_load(&scene->submits) != 0) {
+        takeResults();
+        usleep(100);
+    }
 }
 
 /* ---- Calls of C threads ---------------------------------------------------------------------------------------------- */

@@ -48,7 +48,7 @@ void stepForkOS(Stack *stack, Actor *actor)
 void stepBound(Stack *stack, Actor *actor)
 {
     bool bound = rts_isCurrentThreadBound(stack);
-    EXPECT(actor->scene, bound == (actor->slot->kind != ACTOR_FORKED), "actor %d is %sbound", actor->number, bound ? "" : "not ");
+    EXPECT(actor->scene, bound == (actor->slot->kind != ACTOR_FORKED && actor->slot->kind != ACTOR_SUBMITTED), "actor %d is %sbound", actor->number, bound ? "" : "not ");
     /* A bound one would run it itself: two actors in one thread. */
     int number = bound ? -1 : claimSlot(actor->scene, ACTOR_BOUND, nextRandom(&actor->slot->random), NULL);
     if (number < 0) return;

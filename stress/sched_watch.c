@@ -54,10 +54,10 @@ static void putLine(void *ctx, const char *line) { fprintf(ctx, "  %s\n", line);
 
 static void dumpScene(const Scene *scene)
 {
-    static const char *const kinds[] = { "owner", "forked", "nested", "guest", "forked with its OS thread", "run bound" };
-    fprintf(stderr, "    scene: seed %" PRIu64 ", %s%s, %u actors, %u ended, %u helpers, %u in C, %u guests\n", scene->seed,
+    static const char *const kinds[] = { "owner", "forked", "nested", "guest", "forked with its OS thread", "run bound", "submitted" };
+    fprintf(stderr, "    scene: seed %" PRIu64 ", %s%s, %u actors, %u ended, %u helpers, %u in C, %u guests, %u submissions\n", scene->seed,
             scene->open ? "open" : "closed", scene->lost ? ", lost" : "", scene->begun, atomic_load(&scene->ended), atomic_load(&scene->helpers), atomic_load(&scene->inC),
-            atomic_load(&scene->guests));
+            atomic_load(&scene->guests), atomic_load(&scene->submits));
     for (unsigned i = 0; i < scene->begun; i++) {
         const Slot *slot = &scene->slots[i];
         if (slot->ended) continue;

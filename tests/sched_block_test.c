@@ -297,8 +297,8 @@ static bool isSharedBy(int threads, HsInt percent, HsInt ms)
 static void testFairness(void **state)
 {
     if (SLOW_BUILD) skip();
-    assert_true(isSharedBy(2, 80, 400));
-    assert_true(isSharedBy(5, 70, 600));
+    assert_true(isSharedBy(2, 60, 400));
+    assert_true(isSharedBy(5, 50, 600));
 }
 
 /* An in-call that computes is no better off than a thread that does, nor worse. */

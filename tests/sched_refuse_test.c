@@ -48,8 +48,10 @@ CAPSTAN_IO(runOnce)
     return CAPSTAN_UNIT;
 }
 static HsStablePtr gate;
+static _Atomic HsInt parked;
 CAPSTAN_IO(waitAtGate)
 {
+    parked++;
     rts_readMVar(stack, (HaskellObj)deRefStablePtr(gate));
     ran++;
     return CAPSTAN_UNIT;
@@ -119,7 +121,7 @@ CAPSTAN_IO(parkUnderFaults)
 {
     gate = getStablePtr((StgPtr)rts_mkMVar(stack->cap));
     forkMany(stack, &waitAtGate_closure, 500);
-    for (int i = 0; i < 3; i++) rts_yield(stack);
+    while (parked < 500) rts_threadDelay(stack, 100);
     osFailAllAfter(1);
     forkMany(stack, &waitAtGate_closure, 500);
     for (int i = 0; i < 3; i++) rts_yield(stack);
@@ -128,7 +130,7 @@ CAPSTAN_IO(parkUnderFaults)
 static void testParkedUnderFaults(void **state)
 {
     for (int round = 0; round < 3; round++) {
-        ran = overflowed = refused = 0;
+        ran = overflowed = refused = parked = 0;
         run(&parkUnderFaults_closure);
         sleepMs(5);
         osFailAllAfter(0);

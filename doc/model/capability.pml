@@ -6,7 +6,8 @@
  *   - no capability is free while a thread sleeps;
  *   - no wake is in flight, no HANDOVER and no WAITERS bit is left without a waiter;
  *   - every capability that is not free is held by a thread that chose to keep it.
- * With PRESET the first threads begin as holders, which spares the search their ways there.
+ * With PRESET the first threads begin as holders, which spares the search their ways there; with PRESET_LEAVE they never
+ * keep a capability, and the others always do.
  * With ENDLESS the threads go on for ever: no cycle may go without an acquisition (progress_got), and with SERVED the
  * claim below is checked.
  */
@@ -59,8 +60,13 @@ progress_got:                   /* somebody always gets on */
         waiting[me] = 0;
 #ifdef HOLD
         if
+#ifdef PRESET_LEAVE
+        :: me < NC
+        :: me >= NC -> stays[me] = 1;
+#else
         :: true
         :: stays[me] = 1;
+#endif
 end_hold:
             false
         fi;

@@ -121,7 +121,7 @@ typedef struct {
     unsigned spare_workers;           /* --spare-workers: how many of them stay without work; 0 = 6 */
     unsigned idle_collection_us;      /* --idle-gc: how long everything must rest before a collection looks for threads that are blocked
                                          for ever; 0 = 300000 */
-    unsigned submit_queue;            /* --submit-queue: submissions that wait or run at most; 0 = 4096 */
+    unsigned submit_queue;            /* --submit-queue: submissions without their result delivered or taken, at most; 0 = 4096 */
     int interrupt_signal;             /* breaks off interruptible calls; 0: none, they are safe calls */
     /* A thread ended by an exception that nobody caught (in-calls have their status instead).  Holds a capability; must not call in.
      * Default: a warning with its text, but none for ThreadKilled and BlockedIndefinitely. */

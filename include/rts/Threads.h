@@ -62,7 +62,7 @@ typedef enum {
 } RtsThreadStatus;
 /* Old news when it returns.  RTS_WRONG_KIND and ThreadFinished for anything but a ThreadId. */
 CAPSTAN_API RtsThreadStatus rts_threadStatus(HaskellObj threadId) CAPSTAN_NOSAFEPOINT;
-/* A name for people (dump, uncaught exceptions): at most 47 bytes are kept. */
+/* A name for people (dump, uncaught exceptions): at most 31 bytes are kept. */
 CAPSTAN_API void rts_labelThread(HaskellObj threadId, const char *label) CAPSTAN_NOSAFEPOINT;
 /* An array of the ThreadIds of all threads that have not ended, in no order; of the bound threads of in-calls, those that
  * asked for theirs.  CAPSTAN_POISON: no memory. */
@@ -127,8 +127,9 @@ CAPSTAN_API void rts_allowInterrupt(Stack *stack) CAPSTAN_SAFEPOINT;
  * See: System.Timeout. */
 CAPSTAN_API bool rts_timeout(Stack *stack, HsInt64 microseconds, HaskellObj io, HaskellObj *result) CAPSTAN_SAFEPOINT;
 
-/* The calling thread's allocation counter runs down by what it allocates, counted in blocks of 4 KB; with a limit enabled, it gets
- * capstan_AllocationLimitExceeded when the counter goes below zero, and may then go on by 100 KB (handlers) before the next one.
+/* From its first call of set or enable on, the calling thread's allocation counter runs down by what it allocates.  With the limit enabled it gets
+ * capstan_AllocationLimitExceeded at a safepoint after the counter went below zero, and may then go on by 100 KB (handlers) before the next one: the
+ * counter stands at that.  Whether it is below zero is looked at for every 16 KB, and for each large object.
  * See: setAllocationCounter, enableAllocationLimit. */
 CAPSTAN_API void rts_setAllocationCounter(Stack *stack, HsInt64 bytes) CAPSTAN_NOSAFEPOINT;
 CAPSTAN_API HsInt64 rts_getAllocationCounter(Stack *stack) CAPSTAN_NOSAFEPOINT;
@@ -153,24 +154,27 @@ CAPSTAN_API extern StgClosure capstan_fork_closure, capstan_yield_closure, capst
 
 /* ---- In-calls with a budget ----------------------------------------------------------------------------------------- */
 
-/* Names an in-call for rts_cancel.  Never reused: a stale one is harmless.  0: none. */
+/* Names an in-call or a submission for rts_cancel.  Never reused: a stale one is harmless.  0: none. */
 typedef StgWord64 RtsInCallHandle;
 
 typedef struct {
     size_t size;                 /* sizeof(RtsLockOpts) */
-    HsInt64 deadline_us;         /* for waiting and running together, from now; negative: none */
-    StgWord64 alloc_limit_bytes; /* what the in-call's thread may allocate; 0: no limit */
+    HsInt64 deadline_us;         /* for waiting and running together, from now; negative: none; 0: RTS_TIMED_OUT at once */
+    StgWord64 alloc_limit_bytes; /* what the in-call's thread may allocate, C between evaluations included; 0: no limit */
     bool no_wait;                /* do not wait for a capability: RTS_BUSY */
-    RtsInCallHandle *handle;     /* NULL, or where to store its name before it waits; valid until rts_unlock */
+    RtsInCallHandle *handle;     /* NULL, or where to store its name (atomically, release) before it waits; valid until rts_unlock */
 } RtsLockOpts;
 #define RTS_LOCK_OPTS_INIT { .size = sizeof(RtsLockOpts), .deadline_us = -1 }
 
-/* rts_lock with a budget.  *cap is a real capability if and only if the answer is RTS_OK, else a dead one.
+/* rts_lock with a budget; opts may be NULL.  Calls no hooks.  *cap is a real capability if and only if the answer is RTS_OK, else a dead one (whose
+ * rts_getSchedStatus is TimedOut, Cancelled or Refused).
  * While evaluating, the end of the budget is an asynchronous exception in the in-call's thread (TimedOut, Cancelled, AllocationLimitExceeded);
- * uncaught, it ends the evaluation with the SchedulerStatus of that name.  Code that masks for ever, or stays in an unsafe call, holds it up.
- * Errors: those of rts_lock; RTS_TIMED_OUT, RTS_CANCELLED while waiting; RTS_BUSY. */
+ * uncaught, it ends the evaluation with the SchedulerStatus of that name, and, but for the last, each later one of the in-call as it begins.  C between
+ * evaluations finds that status after rts_pollCap.  Code that masks for ever, or stays in C, holds it up; so does whoever keeps all capabilities when the
+ * in-call comes back from a safe call.  An in-call from inside a safe call has a budget of its own.
+ * Errors: those of rts_lock; RTS_BAD_ARGUMENT; RTS_TIMED_OUT, RTS_CANCELLED while waiting; RTS_BUSY. */
 CAPSTAN_API RtsStatus rts_lockOpt(Capability **cap, const RtsLockOpts *opts) CAPSTAN_NOSAFEPOINT;
-/* End an in-call or submission, waiting or running.  Any thread, never blocks.  false: it had ended. */
+/* End an in-call or submission, waiting or running; one that is just ending may get to its end first.  Any thread, never blocks.  false: it had ended. */
 CAPSTAN_API bool rts_cancel(RtsInCallHandle handle) CAPSTAN_NOSAFEPOINT;
 /* Whether this thread's blocked in-calls may run other threads meanwhile (the default). */
 CAPSTAN_API void rts_setInCallHosting(bool allowed) CAPSTAN_NOSAFEPOINT;
@@ -182,7 +186,8 @@ typedef struct {
 } RtsValue;
 typedef struct {
     SchedulerStatus status;
-    RtsValue value;              /* if Success; a result that is none of the simple kinds comes as a stable pointer, which the receiver owns */
+    RtsValue value;              /* if Success (floats as doubles); a result that is none of the simple kinds comes as a stable pointer, which the
+                                    receiver owns */
     char text[256];              /* otherwise: of the exception, UTF-8, truncated */
     void *ctx;
     RtsInCallHandle handle;
@@ -195,13 +200,17 @@ typedef struct {
     RtsValue args[8];            /* RtsValueStable: the object behind it; freed by the runtime in every case but an error answer */
     HsInt64 deadline_us;         /* as in RtsLockOpts */
     StgWord64 alloc_limit_bytes;
-    void (*done)(void *ctx, const RtsResult *result);  /* on a worker that holds no capability: may block, may call in; or NULL: */
-    int event_fd;                /* an eventfd to add 1 to when the result can be had by rts_takeResult; -1: none */
+    void (*done)(void *ctx, const RtsResult *result);  /* on a thread of the runtime's that holds no capability: may block, may call in; or NULL: */
+    int event_fd;                /* an eventfd to add 1 to when the result can be had by rts_takeResult; -1: none.  Stays open until it is taken */
     void *ctx;
 } RtsSubmission;
 #define RTS_SUBMISSION_INIT { .size = sizeof(RtsSubmission), .deadline_us = -1, .event_fd = -1 }
-/* Run function(args...) as an action in a thread of its own, without waiting.  Any thread.  Errors: RTS_BUSY: the queue is full
- * (RtsConfig.submit_queue); RTS_NOT_STARTED, RTS_CLOSED, RTS_NO_MEMORY, RTS_BAD_ARGUMENT.  Each accepted submission gets exactly one result; at exit: Interrupted. */
+/* Run function(args...) as an action in a thread of its own, and evaluate its result, without waiting.  Any thread.  *handle (may be NULL) is set before
+ * it begins; 0 with an error.  Submissions begin in order; where memory for a thread is short they wait for it.
+ * Errors: RTS_BUSY: RtsConfig.submit_queue submissions have not had their results delivered, or taken; RTS_NOT_STARTED, RTS_CLOSED, RTS_NO_MEMORY,
+ * RTS_BAD_ARGUMENT.  Each accepted submission gets exactly one result.
+ * At exit that is Interrupted; hs_exit itself calls done then, which must not start or end the runtime, and finds it closed.  Results that were not taken
+ * may be taken after it; those that are stable pointers have become Interrupted. */
 CAPSTAN_API RtsStatus rts_submit(const RtsSubmission *submission, RtsInCallHandle *handle) CAPSTAN_NOSAFEPOINT;
 /* The next result of submissions without done, in the order in which they ended.  false: none now.  event_fd: only of those with this one; -1: any. */
 CAPSTAN_API bool rts_takeResult(int event_fd, RtsResult *result) CAPSTAN_NOSAFEPOINT;

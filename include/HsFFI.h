@@ -63,8 +63,11 @@ typedef void      *HsStablePtr;
 
 /* Start the runtime, or count one more user of it.  argc and argv may be NULL.
  * With argv, options between +RTS and -RTS are taken out of it if the host's configuration allows them.
- * Context: any thread, not inside an in-call.  Blocks: while another thread starts or ends the runtime.
+ * Context: any thread, not inside an in-call (but those of a runtime that is over).  Blocks: while another thread starts or ends the runtime.
  * Errors: reach RtsConfig.errorHook (default: a line through the log hook); rts_start gives them as a status.
+ * fork(): the child may exec, exit, or call hs_init, whatever the parent's threads were doing; it has no runtime until then, and what it
+ * knows of the parent's (stable pointers, handles) names nothing.  A safe call that returns in the child ends its in-call as
+ * Interrupted.  Who forks while holding a capability, or inside a hook, should exec or exit.
  * See: hs_init in GHC and in the FFI chapter. */
 CAPSTAN_API void hs_init(int *argc, char **argv[]) CAPSTAN_NOSAFEPOINT;
 

@@ -557,8 +557,8 @@ void forgetCapabilities(void)
         regsOf(&capabilities[i])->stack = NULL;
     }
     numCapabilities = 0;
-    memset(waiters.queues, 0, sizeof waiters.queues);
-    waiters.parked = 0;
+    memset(&waiters, 0, sizeof waiters);
+    waiters.nodes = 1;
     waiters.closed = true;
     wakeInFlight = 0;
     runtimeIsEnding = false;

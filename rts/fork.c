@@ -13,12 +13,10 @@
 #include "schedule.h"
 #include "stable_ptr.h"
 #include "stop.h"
+#include "submit.h"
 #include "thunk.h"
 #include "timekeeper.h"
 #include "worker.h"
-
-__attribute__((weak)) void forgetBudgets(void);
-__attribute__((weak)) void forgetSubmit(void);
 
 static struct {
     bool watching;   /* [lock: startup] */
@@ -101,8 +99,8 @@ static void enterChild(void)
     forgetStop();
     forgetWorkers(task != NULL && task->worker);
     forgetBoundThreads();
-    if (forgetBudgets != NULL) forgetBudgets();
-    if (forgetSubmit != NULL) forgetSubmit();
+    forgetBudgets();
+    forgetSubmit();
     forgetSchedule();
     forgetTimekeeper();
     forgetStackPool();

@@ -56,6 +56,8 @@ static void sleepWithout(Stack *stack)
 static _Noreturn void leaveEnding(Stack *stack)
 {
     endHosting(incallOfStack(stack)->task, stack->cap);
+    /* Other capabilities are not stopped yet: nobody there is to find the thread in a queue, and hand something over to a later one in its record. */
+    interruptWait(stack->tso);
     setRunningStack(stack->cap, stack);
     raiseToBase(stack, CAPSTAN_SHUTDOWN);
 }

@@ -60,7 +60,6 @@ static inline bool beginInCall(Task *task, InCall *incall, Capability *cap)
 static void dropInCall(InCall *incall)
 {
     if (incall->tso.flags & TSO_BUDGET) closeBudget(incall);
-    incall->tso.flags &= (uint8_t)~TSO_COUNTED;
     unlinkInCall(incall->task, incall);
     endInCall(incall->task, incall);
 }
@@ -305,7 +304,8 @@ static inline InCall *checkHolder(Capability *cap, const char *what)
 __attribute__((noinline)) static HaskellObj endRaised(InCall *incall, HaskellObj exception)
 {
     incall->exception = exception;
-    incall->tso.closure = incall->tso.value = incall->tso.blockedOn = CAPSTAN_UNIT;
+    incall->tso.closure = CAPSTAN_UNIT;
+    clearWaitRoots(&incall->tso);
     incall->status = statusOfException(exception);
     if (incall->status == HeapExhausted) incall->stack.cap->nursery.refused = false;
     if (exception == CAPSTAN_SHUTDOWN) forgetBoundWaits(&incall->tso); /* the frames that saw to that were left unvisited */

@@ -218,11 +218,22 @@ static void *callBreakably(void *arg)
     return result;
 }
 
+/* Once in each runtime: between two of them the host may have changed its mind. */
+static void prepareOnce(int signal)
+{
+    static _Atomic uint64_t preparedIn;
+    uint64_t epoch = currentEpoch;
+    /* Relaxed: who comes at the same time does the same. */
+    if (atomic_load_explicit(&preparedIn, memory_order_relaxed) == epoch) return;
+    osPrepareInterrupt(signal);
+    atomic_store_explicit(&preparedIn, epoch, memory_order_relaxed);
+}
+
 void *rts_interruptibleCall(Stack *stack, void *(*fn)(void *arg), void *arg)
 {
     int signal = hostConfig.interrupt_signal;
     if (signal == 0) return rts_safeCall(stack, fn, arg);
-    osPrepareInterrupt(signal);
+    prepareOnce(signal);
     Call c = { .fn = fn, .arg = arg, .tso = stack->tso, .signal = signal };
     void *result = rts_safeCall(stack, callBreakably, &c);
     if (c.refused) rts_raise(stack, &capstan_HeapOverflow_closure);

@@ -61,7 +61,7 @@ static bool waitInMVar(Stack *stack, StgMVar *mvar, uint8_t why, const char *wha
 {
     StgTSO *tso = stack->tso;
     if (CAPSTAN_UNLIKELY(!mayWait(stack))) refuseWait(stack, mvar, what);
-    tso->blockedOn = (HaskellObj)mvar;
+    setBlockedOn(tso, (HaskellObj)mvar);
     beginWait(tso, why);
     unlockMVar(mvar);
     threadBlock(stack);
@@ -85,7 +85,7 @@ static StgMVar *afterInterrupt(Stack *stack)
     raiseInterrupted(stack);
     CAPSTAN_UNROOT(stack);
     /* The operation may succeed now without waiting again, and the record outlives the thread. */
-    stack->tso->value = stack->tso->blockedOn = CAPSTAN_UNIT;
+    clearWaitRoots(stack->tso);
     return (StgMVar *)v;
 }
 
@@ -93,7 +93,7 @@ static StgMVar *afterInterrupt(Stack *stack)
 static inline HaskellObj takeHanded(StgTSO *tso)
 {
     HaskellObj value = tso->value;
-    tso->value = tso->blockedOn = CAPSTAN_UNIT;
+    clearWaitRoots(tso);
     return value;
 }
 

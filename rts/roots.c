@@ -48,7 +48,7 @@ static void begin(void)
 static bool isWaitingInside(const StgTSO *tso)
 {
     /* A deadline, or who has its handle, can end the wait. */
-    if (!isWaiting(tso) || tso->timeouts != NULL || tso->flags & TSO_BUDGET) return false;
+    if (!isWaiting(tso) || hasTimeoutToCome(tso) || tso->flags & TSO_BUDGET) return false;
     uint8_t why = whyOf(tso);
     return why == ThreadBlockedOnMVar || why == ThreadBlockedOnMVarRead || why == ThreadBlockedOnBlackHole ||
            why == ThreadBlockedOnThrowTo;

@@ -185,6 +185,7 @@ void carryDebts(Capability *cap, StgTSO *tso)
 static inline void goHome(Stack *stack, Task *task)
 {
     task->order = HOME_NOTHING;
+    stopCounting(stack->cap); /* once it is off this stack, others may run it */
     switchStack(stack, &task->home, false);
 }
 
@@ -214,6 +215,7 @@ void switchHome(Stack *stack, HomeOrder order)
     Task *task = holderOf(cap);
     task->order = order;
     carryDebts(cap, stack->tso);
+    stopCounting(cap);
     cap->leaving = stack->tso;
     switchStack(stack, &task->home, false);
     arriveOnStack(stack, NULL);

@@ -468,6 +468,7 @@ void initSchedule(uint64_t idle_ns)
     idleness.timer.place = 0;
     idleness.rests = idleness.looked = 0;
     idleness.armed = 0;
-    collectAtHome = collectHere;
-    noteIdle = noteRest;
+    /* Once: threads of the last runtime that are on their way out may be about to read them. */
+    if (collectAtHome != collectHere) collectAtHome = collectHere;
+    if (noteIdle != noteRest) noteIdle = noteRest;
 }

@@ -54,7 +54,8 @@ static void initInCall(Task *task, InCall *incall)
     incall->tso.stack = &incall->stack;
     incall->tso.incall = incall;
     incall->tso.handle = NULL;
-    incall->tso.closure = incall->tso.value = incall->tso.blockedOn = CAPSTAN_UNIT;
+    incall->tso.closure = CAPSTAN_UNIT;
+    clearWaitRoots(&incall->tso);
 }
 
 static Task *takeRecord(void)
@@ -186,12 +187,20 @@ unsigned countTasks(void)
 
 void forgetTasks(void)
 {
+    /* What is forgotten stays findable, for leak checkers. */
+    static struct { Task *all, *recycled; InCall *spareInCalls; } volatile forgotten;
     Task *task = myTask;
     renewLock(&tasksLock);
+    forgotten.all = tasks.all;
+    forgotten.recycled = tasks.recycled;
+    forgotten.spareInCalls = tasks.spareInCalls;
     tasks.all = task;
     tasks.recycled = NULL;
     tasks.spareInCalls = NULL;
-    if (task != NULL) task->next = task->prev = NULL;
+    if (task == NULL) return;
+    if (task->prev != NULL) task->prev->next = task->next;
+    else forgotten.all = task->next;
+    task->next = task->prev = NULL;
 }
 
 Task *firstTaskUnlocked(void) { return tasks.all; }

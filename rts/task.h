@@ -134,7 +134,8 @@ static inline void endInCall(Task *task, InCall *incall)
     incall->stack.trap = NULL;
     __atomic_store_n(&incall->stack.mask, 0, __ATOMIC_RELAXED); /* somebody who throws late may look at it */
     incall->exception = CAPSTAN_POISON;
-    incall->tso.closure = incall->tso.value = incall->tso.blockedOn = CAPSTAN_UNIT;
+    incall->tso.closure = CAPSTAN_UNIT;
+    clearWaitRoots(&incall->tso);
     incall->suspended = false;
     incall->prev = task->spare;
     task->spare = incall;

@@ -103,9 +103,9 @@ StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mas
         cap->nextNumber = atomic_fetch_add_explicit(&threads.numbers, 2 * NUMBERS, memory_order_relaxed) / NUMBERS * NUMBERS + NUMBERS;
     tso->id = cap->nextNumber++;
     tso->cap = cap;
-    tso->stack = NULL;
+    setStackOf(tso, NULL); /* a late prod of its last thread may look */
     tso->closure = closure;
-    tso->value = tso->blockedOn = CAPSTAN_UNIT;
+    clearWaitRoots(tso);
     tso->handle = NULL;
     atomic_store_explicit(&tso->known, 0, memory_order_relaxed);
     tso->body = body;
@@ -128,7 +128,8 @@ void retireThread(Capability *cap, StgTSO *tso)
 {
     ASSERT(tso->handle == NULL && tso->throwers == NULL);
     setWhy(tso, THREAD_FREE);
-    tso->closure = tso->value = tso->blockedOn = CAPSTAN_UNIT;
+    tso->closure = CAPSTAN_UNIT;
+    clearWaitRoots(tso);
     tso->link = cap->freeThreads;
     cap->freeThreads = tso;
     if (CAPSTAN_UNLIKELY(++cap->freeThreadCount > MAX_FREE_RECORDS)) spillRecords(cap);
@@ -157,6 +158,7 @@ static void reclaim(StgTSO *tso)
 
 void recycleThread(StgTSO *tso)
 {
+    dropTimeouts(tso);
     if (tso->flags & TSO_FORGOTTEN) return;
     acquireLock(&threads.lock);
     reclaim(tso);
@@ -374,7 +376,8 @@ void rts_labelThread(HaskellObj v, const char *label)
     tso->label[n] = 0;
 }
 
-unsigned rts_threadCapability(HaskellObj v, bool *movable)
+/* Reads what the thread's owner writes: old news will do. */
+__attribute__((no_sanitize("thread"))) unsigned rts_threadCapability(HaskellObj v, bool *movable)
 {
     StgTSO *tso = isThreadId(v, "rts_threadCapability") ? threadOf(v) : NULL;
     if (movable != NULL) *movable = tso == NULL || !(tso->flags & TSO_PINNED);

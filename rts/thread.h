@@ -140,6 +140,14 @@ static inline void setStackOf(StgTSO *tso, Stack *stack) { __atomic_store_n(&tso
 static inline Stack *stackOf(const StgTSO *tso) { return __atomic_load_n(&tso->stack, __ATOMIC_ACQUIRE); }
 static inline uint8_t whyOf(const StgTSO *tso) { return atomic_load_explicit(&tso->why, memory_order_relaxed); }
 static inline bool isBound(const StgTSO *tso) { return tso->incall != NULL; }
+/* Release: pairs with interruptWait, by others, who looks at the object. */
+static inline void setBlockedOn(StgTSO *tso, HaskellObj v) { __atomic_store_n(&tso->blockedOn, v, __ATOMIC_RELEASE); }
+/* The wait is over, and what it brought was taken: no root of it is left behind in the record. */
+static inline void clearWaitRoots(StgTSO *tso)
+{
+    tso->value = CAPSTAN_UNIT;
+    __atomic_store_n(&tso->blockedOn, CAPSTAN_UNIT, __ATOMIC_RELAXED);
+}
 
 /* Short spin locks of records and MVars: no safepoint while one is held. */
 void lockWordSlow(_Atomic uint32_t *lock);

@@ -97,7 +97,7 @@ static _Noreturn void raisePending(Stack *stack, HaskellObj exception)
     /* Those were about the wait that this ends. */
     atomic_fetch_and_explicit(&stack->tso->pending, ~(uint32_t)(PENDING_DEADLOCK | PENDING_LOOP), memory_order_relaxed);
     if (atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0) __atomic_store_n(&stack->poll, 1, __ATOMIC_RELAXED);
-    stack->tso->value = stack->tso->blockedOn = CAPSTAN_UNIT; /* of the wait that this ends, if any */
+    clearWaitRoots(stack->tso); /* of the wait that this ends, if any */
     raiseAsync(stack, exception);
 }
 
@@ -185,7 +185,7 @@ void rts_throwTo(Stack *stack, HaskellObj threadId, HaskellObj exception)
     if (target == NULL) return;
     forbidInsideUnsafe(stack, "rts_throwTo");
     me->value = exception;
-    me->blockedOn = threadId;
+    setBlockedOn(me, threadId);
     for (;;) {
         if (!enlist(target, threadId, me)) break;
         prodThread(stack->cap, target);
@@ -199,7 +199,7 @@ void rts_throwTo(Stack *stack, HaskellObj threadId, HaskellObj exception)
         threadId = me->blockedOn; /* it may have moved */
         if (taken || (target = threadOf(threadId)) == NULL) break;
     }
-    me->value = me->blockedOn = CAPSTAN_UNIT;
+    clearWaitRoots(me);
     setWhy(me, ThreadRunning);
     safepoint(stack);
 }

@@ -136,7 +136,7 @@ static void unlinkFromEvaluator(StgTSO *evaluator, StgTSO *me)
 static void waitForEvaluator(Stack *stack, HaskellObj thunk, StgWord mark)
 {
     StgTSO *me = stack->tso, *evaluator = (StgTSO *)(mark & ~(StgWord)7);
-    me->blockedOn = thunk;
+    setBlockedOn(me, thunk);
     lockTSO(evaluator);
     uint64_t word = beginWait(me, ThreadBlockedOnBlackHole);
     me->back = evaluator->waiters;
@@ -151,7 +151,7 @@ static void waitForEvaluator(Stack *stack, HaskellObj thunk, StgWord mark)
     }
     bool handed = waitState(me) == WAIT_HANDED;
     if (!handed) unlinkFromEvaluator(evaluator, me);
-    me->blockedOn = CAPSTAN_UNIT;
+    clearWaitRoots(me);
     if (!handed) raiseInterrupted(stack);
 }
 

@@ -1,6 +1,7 @@
 #include "timeout.h"
 
 #include "arch.h"
+#include "budget.h"
 #include "exception.h"
 #include "os/memory.h"
 #include "os/os.h"
@@ -57,6 +58,7 @@ HaskellObj takeTimeout(StgTSO *tso)
     }
     if (found == NULL) return NULL;
     atomic_store_explicit(&found->due, false, memory_order_relaxed);
+    found->raised = true;
     if (more) atomic_fetch_or_explicit(&tso->pending, PENDING_TIMER, memory_order_relaxed);
     return found->exception;
 }
@@ -81,11 +83,11 @@ static void freeTimeout(Timeout *t)
 
 void freeTimeouts(StgTSO *tso)
 {
-    for (Timeout *t = tso->timeouts, *outer; t != NULL; t = outer) {
+    /* Exit, and the thread that comes back from C into an ended runtime, may both be here: one has them. */
+    for (Timeout *t = __atomic_exchange_n(&tso->timeouts, NULL, __ATOMIC_ACQ_REL), *outer; t != NULL; t = outer) {
         outer = t->outer;
         freeTimeout(t);
     }
-    tso->timeouts = NULL;
 }
 
 static Timeout *newTimeout(Stack *stack)
@@ -97,12 +99,6 @@ static Timeout *newTimeout(Stack *stack)
     exception->payload[0] = CAPSTAN_SMALL_INT((HsInt)atomic_fetch_add_explicit(&numbers, 1, memory_order_relaxed));
     *t = (Timeout){ .timer.fire = fireTimeout, .job.run = runJob, .outer = stack->tso->timeouts, .tso = stack->tso, .where = stack->cap->no, .exception = exception };
     return t;
-}
-
-static uint64_t deadlineAfter(HsInt64 microseconds)
-{
-    uint64_t now = osMonotonicNanos(), most = (UINT64_MAX - 1 - now) / 1000;
-    return (uint64_t)microseconds > most ? UINT64_MAX : now + (uint64_t)microseconds * 1000;
 }
 
 /* ---- The operation ---- */

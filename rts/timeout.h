@@ -28,6 +28,7 @@ typedef struct Timeout_ {
     unsigned where;         /* [const] the capability to post the job to */
     HaskellObj exception;   /* a root */
     _Atomic bool due;       /* time is up, and it was not raised */
+    bool raised;            /* it was: nothing comes of it any more */
     _Atomic uint8_t state;  /* [atomic] TIMEOUT_* */
 } Timeout;
 
@@ -35,11 +36,18 @@ extern const StgInfoTable capstan_Timeout_info;
 
 /* The exception of one that is due, the outermost; NULL: there is none.  The thread's own. */
 HaskellObj takeTimeout(StgTSO *tso);
+/* One of them can still end a wait.  Context: the thread's own, or the world is stopped. */
+static inline bool hasTimeoutToCome(const StgTSO *tso)
+{
+    for (const Timeout *t = tso->timeouts; t != NULL; t = t->outer)
+        if (!t->raised) return true;
+    return false;
+}
 /* The thread ends, or its runtime does: free the records that were left behind.  Touches nothing of the heap. */
 void freeTimeouts(StgTSO *tso);
 static inline void dropTimeouts(StgTSO *tso)
 {
-    if (__builtin_expect(tso->timeouts != NULL, 0)) freeTimeouts(tso);
+    if (__builtin_expect(__atomic_load_n(&tso->timeouts, __ATOMIC_RELAXED) != NULL, 0)) freeTimeouts(tso);
 }
 
 #endif

@@ -4,6 +4,8 @@
 #include "base/report.h"
 #include "run.h"
 
+#include <string.h>
+
 /* How often the worker on its way looks before it goes to sleep. */
 #define LOOKS_FOR_WORK 40
 /* What C of safe calls may use. */
@@ -312,17 +314,14 @@ void initWorkers(unsigned most, unsigned spare)
     workers.flight = 0;
     workers.errand = NULL;
     releaseLock(&workers.lock);
-    wakeWorker = wakeOneWorker;
+    if (wakeWorker != wakeOneWorker) wakeWorker = wakeOneWorker; /* a safe call of the last runtime may be about to read it */
 }
 
 void forgetWorkers(bool one)
 {
     renewLock(&workers.lock);
-    workers.idle = NULL;
-    workers.idleCount = 0;
+    memset((char *)&workers + sizeof workers.lock, 0, sizeof workers - sizeof workers.lock);
     workers.count = workers.threads = workers.inCalls = one;
-    workers.flight = 0;
-    workers.errand = NULL;
     workers.closing = true;
 }
 

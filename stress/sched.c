@@ -23,7 +23,7 @@ const char *const stepNames[STEPS] = {
     [STEP_OUTSIDE] = "outside",   [STEP_PIPE] = "pipe",       [STEP_LOSE] = "lose",         [STEP_LOOP] = "loop",
     [STEP_TIMEOUT] = "timeout",   [STEP_FORK_OS] = "fork-os", [STEP_BOUND] = "bound",       [STEP_BREAK] = "break",
     [STEP_LOOK] = "look",         [STEP_BUDGET] = "budget",   [STEP_CANCEL] = "cancel",     [STEP_LIMIT] = "limit",
-    [STEP_SWAT] = "swat",         [STEP_SUBMIT] = "submit",
+    [STEP_SWAT] = "swat",         [STEP_SUBMIT] = "submit",   [STEP_LEAVE] = "leave",
 };
 const char *const restartNames[RESTART_MIXED + 1] = { "calm", "rough", "overlap", "mixed" };
 
@@ -42,7 +42,8 @@ Options options = {
                  [STEP_ALLOCATE] = 10, [STEP_CALL] = 15, [STEP_NEST] = 10, [STEP_COLLECT] = 2, [STEP_OUTSIDE] = 15,
                  [STEP_PIPE] = 15, [STEP_LOSE] = 2, [STEP_LOOP] = 4, [STEP_TIMEOUT] = 30, [STEP_FORK_OS] = 5,
                  [STEP_BOUND] = 8, [STEP_BREAK] = 4, [STEP_LOOK] = 8, [STEP_BUDGET] = 15, [STEP_CANCEL] = 15, [STEP_LIMIT] = 5,
-                 [STEP_SWAT] = 10, [STEP_SUBMIT] = 10 },
+                 [STEP_SWAT] = 10, [STEP_SUBMIT] = 10,
+                 [STEP_LEAVE] = 10 },
 };
 
 /* ---- Options ------------------------------------------------------------------------------------------------------- */

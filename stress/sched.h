@@ -35,7 +35,7 @@ typedef enum {
     STEP_TAKE, STEP_PUT, STEP_TRY_TAKE, STEP_TRY_PUT, STEP_READ, STEP_MINT, STEP_BURN, STEP_THUNK, STEP_THROW, STEP_FORK, STEP_LOCK,
     STEP_UNMASK, STEP_ALLOW, STEP_YIELD, STEP_DELAY, STEP_SPIN, STEP_ALLOCATE, STEP_CALL, STEP_NEST, STEP_COLLECT, STEP_OUTSIDE,
     STEP_PIPE, STEP_LOSE, STEP_LOOP, STEP_TIMEOUT, STEP_FORK_OS, STEP_BOUND, STEP_BREAK, STEP_LOOK, STEP_BUDGET, STEP_CANCEL,
-    STEP_LIMIT, STEP_SWAT, STEP_SUBMIT, STEPS
+    STEP_LIMIT, STEP_SWAT, STEP_SUBMIT, STEP_LEAVE, STEPS
 } StepKind;
 
 typedef enum { RESTART_CALM, RESTART_ROUGH, RESTART_OVERLAP, RESTART_MIXED } RestartMode;
@@ -59,6 +59,21 @@ typedef struct {
 extern Options options;
 extern const char *const stepNames[STEPS];
 extern const char *const restartNames[RESTART_MIXED + 1];
+
+/* Frames that pthread_exit unwinds leave marks in ASan's shadow, over which the next ones on that memory stumble. */
+#if defined(__SANITIZE_ADDRESS__)
+#define STRESS_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define STRESS_ASAN 1
+#endif
+#endif
+#ifdef STRESS_ASAN
+#include <sanitizer/asan_interface.h>
+#define BEFORE_LEAVING() __asan_handle_no_return()
+#else
+#define BEFORE_LEAVING() ((void)0)
+#endif
 
 /* Where every safepoint collects, fewer of them make the same test. */
 #ifdef CAPSTAN_TORTURE
@@ -102,7 +117,8 @@ typedef struct {
     _Atomic int received;          /* how often */
 } Throw;
 
-typedef enum { ACTOR_OWNER, ACTOR_FORKED, ACTOR_NESTED, ACTOR_GUEST, ACTOR_FORKED_OS, ACTOR_BOUND, ACTOR_SUBMITTED } ActorKind;
+typedef enum { ACTOR_OWNER, ACTOR_FORKED, ACTOR_NESTED, ACTOR_GUEST, ACTOR_FORKED_OS, ACTOR_BOUND, ACTOR_SUBMITTED,
+               ACTOR_LEAVER } ActorKind;
 typedef enum { END_NONE, END_SCRIPT, END_THROWN, ENDS } ActorEnd;
 
 /* The budget of an in-call. */
@@ -191,6 +207,8 @@ typedef struct {
     unsigned within;               /* time limits that it is inside of */
 } Actor;
 
+/* Its script is over: nothing more is expected of it. */
+void endActor(Stack *stack, Actor *actor);
 /* Let the owner look whether all is over. */
 void ringOwner(Stack *stack, HaskellObj board);
 /* Play the script of an actor, masked. */
@@ -215,7 +233,7 @@ extern Step *const stepTable[STEPS];
 Step stepTake, stepPut, stepTryTake, stepTryPut, stepRead, stepMint, stepBurn, stepThunk, stepThrow, stepFork, stepLock;
 Step stepUnmask, stepAllow, stepYield, stepDelay, stepSpin, stepAllocate, stepCall, stepNest, stepCollect, stepOutside, stepPipe,
     stepLose, stepLoop;
-Step stepTimeout, stepForkOS, stepBound, stepBreak, stepLook, stepBudget, stepCancel, stepLimit, stepSwat, stepSubmit;
+Step stepTimeout, stepForkOS, stepBound, stepBreak, stepLook, stepBudget, stepCancel, stepLimit, stepSwat, stepSubmit, stepLeave;
 
 HaskellObj newToken(Stack *stack, Scene *scene, uint64_t random, int holder, int *serial);
 int tokenOf(HaskellObj token);

@@ -10,7 +10,7 @@ Step *const stepTable[STEPS] = {
     [STEP_OUTSIDE] = stepOutside,   [STEP_PIPE] = stepPipe, [STEP_LOSE] = stepLose,        [STEP_LOOP] = stepLoop,
     [STEP_TIMEOUT] = stepTimeout,   [STEP_FORK_OS] = stepForkOS, [STEP_BOUND] = stepBound, [STEP_BREAK] = stepBreak,
     [STEP_LOOK] = stepLook,         [STEP_BUDGET] = stepBudget, [STEP_CANCEL] = stepCancel, [STEP_LIMIT] = stepLimit,
-    [STEP_SWAT] = stepSwat,         [STEP_SUBMIT] = stepSubmit,
+    [STEP_SWAT] = stepSwat,         [STEP_SUBMIT] = stepSubmit, [STEP_LEAVE] = stepLeave,
 };
 
 /* ---- The script ---------------------------------------------------------------------------------------------------- */
@@ -123,7 +123,7 @@ void receiveException(Actor *actor, Stack *stack, HaskellObj exception)
 /* The owner looks again: without waiting, for it may wait for this very thread. */
 void ringOwner(Stack *stack, HaskellObj board) { rts_tryPutMVar(stack, rts_getElem(board, BOARD_BELL), CAPSTAN_UNIT); }
 
-static void endActor(Stack *stack, Actor *actor)
+void endActor(Stack *stack, Actor *actor)
 {
     if (actor->token >= 0) retireToken(actor->scene, actor->token, actor->number);
     actor->token = -1;

@@ -166,7 +166,6 @@ static void *runPlayer(void *arg)
             rts_setInCallHosting(!oneIn(&player->random, 8));
             if (oneIn(&player->random, 3)) visitScene(player);
             else playScene(player);
-            noteStep(player);
             player->iterations++;
             player->roundIterations++;
             if (oneIn(&player->random, 50)) hs_thread_done();

@@ -64,8 +64,8 @@ int claimSlot(Scene *scene, ActorKind kind, uint64_t random, const Terms *terms)
     int number = -1;
     pthread_mutex_lock(&scene->lock);
     /* Who can be cancelled is never lost; nor who has a deadline, though it may have passed. */
-    bool fits = !scene->lost || terms == NULL || (terms->ticket == NULL && terms->deadline == UINT64_MAX);
-    if (scene->open && fits && scene->begun < options.actors) {
+    bool ends = terms != NULL && (terms->ticket != NULL || terms->deadline != UINT64_MAX);
+    if (scene->open && !(scene->lost && ends) && scene->begun < options.actors) {
         number = (int)scene->begun++;
         Slot *slot = &scene->slots[number];
         slot->kind = kind;
@@ -314,6 +314,17 @@ static void leaveScene(Scene *scene)
     }
 }
 
+/* Refusals are no progress: the runtime may be ending, for ever. */
+static void noteCall(Player *player, bool begun)
+{
+    if (begun) {
+        noteStep(player);
+    } else {
+        player->outcomes.refused++;
+        usleep(100);
+    }
+}
+
 /* ---- Calls of C threads ---------------------------------------------------------------------------------------------- */
 
 void playScene(Player *player)
@@ -335,12 +346,13 @@ void playScene(Player *player)
         leaveScene(scene);
         checkScene(scene, &player->outcomes);
         player->outcomes.scenes++;
+        noteCall(player, true);
         return;
     }
     EXPECT(scene, (status == Refused || status == Interrupted) && mayBeInterrupted(phase),
            "the owner's in-call ended with status %d: %s", (int)status, text);
-    if (status == Refused) player->outcomes.refused++;
-    else player->outcomes.interrupted++;
+    noteCall(player, status != Refused);
+    player->outcomes.interrupted += status == Interrupted;
     /* Others of this scene may still run, until their runtime has ended. */
     uint64_t now = atomic_load(&game.phase);
     while (atomic_load(&game.ends) < (now + 1) / 2) usleep(100);
@@ -387,18 +399,41 @@ bool joinScene(Scene *scene, Capability **cap, ActorKind kind, uint64_t random, 
     return true;
 }
 
+typedef struct { Scene *scene; uint64_t random; } Visit;
+
+static void *visitAndLeave(void *arg)
+{
+    Visit *visit = arg;
+    Capability *cap = rts_lock();
+    if (!rts_isDead(cap)) joinScene(visit->scene, &cap, ACTOR_LEAVER, visit->random, NULL);
+    rts_unlock(cap);
+    return NULL;
+}
+
+/* By a thread that may end inside. */
+static void sendLeaver(Player *player, Scene *scene)
+{
+    Visit visit = { scene, nextRandom(&player->random) };
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, visitAndLeave, &visit) != 0) return;
+    pthread_join(thread, NULL);
+    noteCall(player, true);
+}
+
 void visitScene(Player *player)
 {
     Scene *scene = game.players[below(&player->random, options.threads)].scene;
     uint64_t phase = atomic_load(&game.phase);
     /* From here on its owner waits for us. */
     atomic_fetch_add(&scene->guests, 1);
-    if (options.weights[STEP_BUDGET] != 0 && oneIn(&player->random, 2)) {
+    if (options.weights[STEP_LEAVE] != 0 && oneIn(&player->random, 6)) {
+        sendLeaver(player, scene);
+    } else if (options.weights[STEP_BUDGET] != 0 && oneIn(&player->random, 2)) {
         player->outcomes.visits += joinWithin(scene, ACTOR_GUEST, nextRandom(&player->random));
     } else {
         Capability *cap = rts_lock();
         bool dead = rts_isDead(cap);
-        player->outcomes.refused += dead;
+        noteCall(player, !dead);
         EXPECT(NULL, !dead || mayBeInterrupted(phase), "refused a capability with %s", rts_statusName(rts_getRefusal(cap)));
         if (!dead) player->outcomes.visits += joinScene(scene, &cap, ACTOR_GUEST, nextRandom(&player->random), NULL);
         rts_unlock(cap);

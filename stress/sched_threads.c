@@ -47,13 +47,31 @@ void stepForkOS(Stack *stack, Actor *actor)
 
 void stepBound(Stack *stack, Actor *actor)
 {
-    bool bound = rts_isCurrentThreadBound(stack);
-    EXPECT(actor->scene, bound == (actor->slot->kind != ACTOR_FORKED && actor->slot->kind != ACTOR_SUBMITTED), "actor %d is %sbound", actor->number, bound ? "" : "not ");
+    bool bound = rts_isCurrentThreadBound(stack), unbound = actor->slot->kind == ACTOR_FORKED || actor->slot->kind == ACTOR_SUBMITTED;
+    EXPECT(actor->scene, bound != unbound, "actor %d is %sbound", actor->number, bound ? "" : "not ");
     /* A bound one would run it itself: two actors in one thread. */
     int number = bound ? -1 : claimSlot(actor->scene, ACTOR_BOUND, nextRandom(&actor->slot->random), NULL);
     if (number < 0) return;
     HaskellObj result = rts_runInBoundThread(stack, actionOf(stack->cap, &schedActor_closure, actor->scene, number, actor->board));
     EXPECT(actor->scene, result == CAPSTAN_UNIT, "rts_runInBoundThread gave %p", (void *)result);
+}
+
+/* ---- Leaving in the middle ------------------------------------------------------------------------------------------------ */
+
+static void *leaveFromC(void *arg)
+{
+    BEFORE_LEAVING();
+    pthread_exit(arg);
+}
+
+/* The OS thread of a leaver was made for its in-call only. */
+void stepLeave(Stack *stack, Actor *actor)
+{
+    if (actor->slot->kind != ACTOR_LEAVER) return;
+    actor->ending = true;
+    endActor(stack, actor);
+    if (oneIn(&actor->slot->random, 2)) rts_safeCall(stack, leaveFromC, NULL);
+    leaveFromC(NULL);
 }
 
 /* ---- Calls that can be broken off ---------------------------------------------------------------------------------------- */

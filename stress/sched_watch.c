@@ -54,9 +54,10 @@ static void putLine(void *ctx, const char *line) { fprintf(ctx, "  %s\n", line);
 
 static void dumpScene(const Scene *scene)
 {
-    static const char *const kinds[] = { "owner", "forked", "nested", "guest", "forked with its OS thread", "run bound", "submitted" };
+    static const char *const kinds[] = { "owner", "forked", "nested", "guest", "forked with its OS thread", "run bound", "submitted", "leaver" };
     fprintf(stderr, "    scene: seed %" PRIu64 ", %s%s, %u actors, %u ended, %u helpers, %u in C, %u guests, %u submissions\n", scene->seed,
-            scene->open ? "open" : "closed", scene->lost ? ", lost" : "", scene->begun, atomic_load(&scene->ended), atomic_load(&scene->helpers), atomic_load(&scene->inC),
+            scene->open ? "open" : "closed", scene->lost ? ", lost" : "", scene->begun, atomic_load(&scene->ended),
+            atomic_load(&scene->helpers), atomic_load(&scene->inC),
             atomic_load(&scene->guests), atomic_load(&scene->submits));
     for (unsigned i = 0; i < scene->begun; i++) {
         const Slot *slot = &scene->slots[i];
@@ -103,7 +104,7 @@ static void feelPulses(Pulse *all, Pulse *each)
 {
     char name[40];
     unsigned limit = options.patience * TICKS_PER_SECOND;
-    if (beat(all, sumSteps() + countRounds()) > limit) giveUp("anybody");
+    if (beat(all, sumSteps() + countRounds() + atomic_load(&game.phase)) > limit) giveUp("anybody");
     for (unsigned i = 0; i < options.threads; i++) {
         Player *player = &game.players[i];
         if (atomic_load(&player->arrived)) each[i].still = 0;

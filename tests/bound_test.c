@@ -166,7 +166,7 @@ CAPSTAN_IO(forkForEver)
         rts_forkOS(stack, APPLY(stack->cap, takeForEver, mvar));
         rts_forkOS(stack, &sleepForEver_closure);
         rts_forkOS(stack, &spinForEver_closure);
-        rts_forkOS(stack, APPLY(stack->cap, callSleep, CAPSTAN_SMALL_INT(200)));
+        rts_forkOS(stack, APPLY(stack->cap, callSleep, CAPSTAN_SMALL_INT(SLOW_BUILD ? 4000 : 200)));
     }
     CAPSTAN_UNROOT(stack);
     return CAPSTAN_UNIT;
@@ -184,7 +184,7 @@ static void testExit(void **state)
     run(&forkLooking_closure);
     hs_exit();
     assert_int_equal(ended, 0);
-    for (int i = 0; i < 100 && tasksNow() > 1; i++) sleepMs(10);
+    for (int i = 0; i < 600 && tasksNow() > 1; i++) sleepMs(10);
     assert_true(tasksNow() <= 1);
 }
 

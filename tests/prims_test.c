@@ -63,10 +63,12 @@ static void testListUnknown(void **state)
     HaskellObj value, mvar = rts_mkMVar(cap);
     HsStablePtr keep = getStablePtr((StgPtr)mvar);
     scheduleThread(cap, createIOThread(cap, 0, APPLY(cap, takeForEver, mvar)));
-    rts_evalIO(&cap, &capstan_yield_closure, &value);
-    assert_int_equal(rts_arrayLength(rts_listThreads(cap)), 1);
-    HaskellObj id = rts_getElem(rts_listThreads(cap), 0);
-    assert_int_equal(rts_threadStatus(id), ThreadBlockedOnMVar);
+    HaskellObj id;
+    do {
+        rts_evalIO(&cap, rts_apply(cap, &capstan_threadDelay_closure, CAPSTAN_SMALL_INT(200)), &value);
+        assert_int_equal(rts_arrayLength(rts_listThreads(cap)), 1);
+        id = rts_getElem(rts_listThreads(cap), 0);
+    } while (rts_threadStatus(id) != ThreadBlockedOnMVar);
     rts_unlock(cap);
     hs_perform_gc(); /* the ThreadId dies, the thread does not */
     cap = rts_lock();
@@ -193,7 +195,7 @@ CAPSTAN_IO(handleSlowly, done, exception)
 {
     CAPSTAN_ROOTS(stack, done, exception);
     CHECK(exception == CAPSTAN_SMALL_INT(1));
-    for (int i = 0; i < 20; i++) rts_yield(stack); /* a safepoint, but no wait */
+    while ((stack->tso->pending & PENDING_THROW) == 0) rts_yield(stack); /* a safepoint, but no wait */
     rts_putMVar(stack, done, CAPSTAN_SMALL_INT(100));
     for (int i = 0; i < 20; i++) rts_yield(stack);
     CAPSTAN_UNROOT(stack);
@@ -397,6 +399,17 @@ CAPSTAN_IO(catchTimeout)
     return CAPSTAN_UNIT;
 }
 
+/* Once it was raised and caught, nobody comes to end the next wait, which is found to be for ever. */
+CAPSTAN_IO(waitOn, exception) { return rts_takeMVar(stack, rts_mkMVar(stack->cap)); }
+CAPSTAN_IO(loseAfterTimeout)
+{
+    HaskellObj io = catching(stack, &waitForEver_closure, &waitOn_closure);
+    HaskellObj timed = APPLY(stack->cap, timedIO, CAPSTAN_SMALL_INT(SHORT), io);
+    CHECK(exceptionOf(stack, timed) == &capstan_BlockedIndefinitelyOnMVar_closure);
+    CHECK(stack->tso->timeouts == NULL);
+    return CAPSTAN_UNIT;
+}
+
 /* Masked: only where the thread really waits.  Not at all: in an uninterruptible mask it ends when the action does. */
 CAPSTAN_IO(spinAndPoll, ms)
 {
@@ -444,6 +457,7 @@ static void testNestedTimeouts(void **state)
     run(&nestTimeouts_closure);
     runInThread(&nestTimeouts_closure, NULL);
     run(&catchTimeout_closure);
+    run(&loseAfterTimeout_closure);
     run(&timeMasked_closure);
     runInThread(&timeMasked_closure, NULL);
 }

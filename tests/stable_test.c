@@ -289,13 +289,13 @@ static void *readOften(void *arg)
     Reader *me = arg;
 
     pthread_barrier_wait(me->begin);
-    while (!atomic_load(me->stop)) {
+    do {
         Capability *mine = rts_lock();
         for (int i = 0; i < FIXED; i++)
             if (numberBehind(me->fixed[i]) != i) me->wrong++;
         rts_unlock(mine);
         me->reads += FIXED;
-    }
+    } while (!atomic_load(me->stop));
     return NULL;
 }
 

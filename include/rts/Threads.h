@@ -141,8 +141,10 @@ CAPSTAN_API extern StgClosure capstan_ThreadKilled_closure, capstan_BlockedIndef
 /* ---- Calls out ------------------------------------------------------------------------------------------------------ */
 /* rts_safeCall (rts/Managed.h) gives the capability up; rts_unsafeCall keeps it; an interruptible call is a safe one that an
  * asynchronous exception for this thread breaks off by a signal (RtsConfig.interrupt_signal, with a handler that does nothing, installed at the first
- * such call), sent again every 10 ms until fn has returned; fn sees EINTR.  The exception is raised when fn has returned.  Without a
- * signal configured it is a safe call. */
+ * such call), sent again every 10 ms until fn has returned; fn sees EINTR.  The exception is raised when fn has returned; while masked
+ * (interruptibly) the call is broken off as well, but the exception goes on waiting: rts_allowInterrupt lets it in.  In an uninterruptible mask, and
+ * without a signal configured, it is a safe call.  The signal is let through to the thread during the call only.  Raises HeapOverflow
+ * without memory, fn not called. */
 CAPSTAN_API void *rts_interruptibleCall(Stack *stack, void *(*fn)(void *arg), void *arg) CAPSTAN_SAFEPOINT;
 static inline void *rts_unsafeCall(__attribute__((unused)) Stack *stack, void *(*fn)(void *arg), void *arg) { return fn(arg); }
 

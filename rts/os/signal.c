@@ -24,15 +24,12 @@ static void doNothing(int signal) {
 }
 
 void osPrepareInterrupt(int signal) {
-    static _Atomic int prepared; /* [atomic] relaxed: who comes at the same time does the same */
-    if (atomic_load_explicit(&prepared, memory_order_relaxed) == signal) return;
     int error = errno;
     struct sigaction action;
     if (sigaction(signal, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) && action.sa_handler == SIG_DFL) {
         action = (struct sigaction){.sa_handler = doNothing, .sa_flags = SA_ONSTACK};
         sigaction(signal, &action, NULL);
     }
-    atomic_store_explicit(&prepared, signal, memory_order_relaxed);
     errno = error;
 }
 

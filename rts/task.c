@@ -188,7 +188,7 @@ unsigned countTasks(void)
 void forgetTasks(void)
 {
     /* What is forgotten stays findable, for leak checkers. */
-    static struct { Task *all, *recycled; InCall *spareInCalls; } volatile forgotten;
+    static struct { Task *all, *recycled; InCall *spareInCalls; } volatile forgotten __attribute__((unused));
     Task *task = myTask;
     renewLock(&tasksLock);
     forgotten.all = tasks.all;

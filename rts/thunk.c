@@ -84,7 +84,8 @@ static bool claimThunk(Stack *stack, StgThunk *thunk)
 {
     StgWord expected = 0;
     if (thunk->info->flags & INFO_STATIC) noteStatic((StgStaticThunk *)thunk);
-    return __atomic_compare_exchange_n(&thunk->state, &expected, (StgWord)stack->tso | 4, false, __ATOMIC_ACQUIRE,
+    /* Release: who finds the mark looks into the evaluator's record (waitForEvaluator). */
+    return __atomic_compare_exchange_n(&thunk->state, &expected, (StgWord)stack->tso | 4, false, __ATOMIC_ACQ_REL,
                                        __ATOMIC_RELAXED);
 }
 

@@ -72,17 +72,17 @@ static void reachBelow(InCall *incall)
     if (task->calling != NULL && task->callEpoch == currentEpoch) reach(task->calling);
 }
 
-static void scanThread(StgTSO *tso, RootVisitor visit)
+static void scanThread(StgTSO *tso, Visitor *v)
 {
-    visit(&tso->closure);
-    visit(&tso->value);
-    visit(&tso->blockedOn);
-    for (Timeout *t = tso->timeouts; t != NULL; t = t->outer) visit(&t->exception);
+    visitRoot(v, &tso->closure);
+    visitRoot(v, &tso->value);
+    visitRoot(v, &tso->blockedOn);
+    for (Timeout *t = tso->timeouts; t != NULL; t = t->outer) visitRoot(v, &t->exception);
     reachList(tso->throwers);
     reachList(tso->waiters);
-    if (tso->stack != NULL) scanStack(tso->stack, visit);
+    if (tso->stack != NULL) scanStack(tso->stack, v);
     if (!isBound(tso)) return;
-    visit(&tso->incall->exception);
+    visitRoot(v, &tso->incall->exception);
     reachBelow(tso->incall);
 }
 
@@ -105,7 +105,7 @@ static inline Stack *stackInRing(unsigned i)
     return i < roots.length ? roots.ring[(roots.first + i) % AHEAD]->stack : NULL;
 }
 
-static bool scanOne(RootVisitor visit)
+static bool scanOne(Visitor *v)
 {
     fillRing();
     if (roots.length == 0) return false;
@@ -115,7 +115,7 @@ static bool scanOne(RootVisitor visit)
     StgTSO *tso = roots.ring[roots.first];
     roots.first = (roots.first + 1) % AHEAD;
     roots.length--;
-    scanThread(tso, visit);
+    scanThread(tso, v);
     roots.scanned++;
     roots.unbound += !isBound(tso);
     return true;
@@ -146,11 +146,11 @@ static void scanUnbound(StgTSO *tso, void *unused)
     if (whyOf(tso) != ThreadBlockedOnCCall && !isWaitingInside(tso)) reach(tso);
 }
 
-void scanThreadRoots(RootVisitor visit)
+void scanThreadRoots(Visitor *v)
 {
     eachTask(scanTask, NULL);
     eachThread(scanUnbound, NULL);
-    while (scanOne(visit)) {}
+    while (scanOne(v)) {}
 }
 
 /* ---- Blocked for ever ---- */
@@ -256,18 +256,16 @@ void interruptRevived(void)
 
 /* ---- ThreadIds ---- */
 
-static StgClosure *(*forwardHandle)(StgClosure *obj);
 static void sweepHandle(StgTSO *tso, void *unused)
 {
-    if (tso->handle != NULL) tso->handle = forwardHandle(tso->handle);
+    if (tso->handle != NULL) tso->handle = forwardedTo((StgClosure *)tso->handle);
 }
 static void sweepTask(Task *task, void *unused)
 {
     for (InCall *i = task->incall; i != NULL; i = i->prev) sweepHandle(&i->tso, NULL);
 }
-static void sweep(StgClosure *(*forwarded)(StgClosure *obj))
+static void sweep(bool minor)
 {
-    forwardHandle = forwarded;
     eachThread(sweepHandle, NULL);
     eachTask(sweepTask, NULL);
 }

@@ -6,7 +6,7 @@
 
 /* Every thread that runs, can run, or waits for something outside: time, descriptors, C.  Threads that wait for MVars, thunks or other threads are
  * found through those.  The in-calls of one OS thread go together: all of them wait for the innermost one. */
-void scanThreadRoots(RootVisitor visit);
+void scanThreadRoots(Visitor *v);
 void initThreadRoots(void);
 /* In a forked child: no collection is under way. */
 void forgetThreadRoots(void);

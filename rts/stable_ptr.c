@@ -122,7 +122,7 @@ bool dropStablePtr(StgStablePtr sp)
     return true;
 }
 
-void scanStablePtrs(RootVisitor visit)
+void scanStablePtrs(Visitor *v)
 {
     uint32_t size = atomic_load_explicit(&table.size, memory_order_acquire);
     for (uint32_t i = 0; i < size; i++) {
@@ -130,7 +130,7 @@ void scanStablePtrs(RootVisitor visit)
         StgWord before = atomic_load_explicit(&e->value, memory_order_relaxed);
         if (before == 0) continue;
         HaskellObj now = (HaskellObj)before;
-        visit(&now);
+        visitRoot(v, &now);
         if ((StgWord)now != before)
             atomic_compare_exchange_strong_explicit(&e->value, &before, (StgWord)now, memory_order_relaxed,
                                                     memory_order_relaxed);

@@ -24,7 +24,7 @@ bool dropStablePtr(StgStablePtr sp);         /* false: not in use */
 /* In a forked child: the lock is nobody's. */
 void forgetStablePtrs(void);
 
-void scanStablePtrs(RootVisitor visit);
+void scanStablePtrs(Visitor *v);
 uint64_t countStablePtrs(void);
 
 #endif

@@ -51,10 +51,10 @@ bool isStackOverflow(Stack *stack, uintptr_t sp)
     return true;
 }
 
-void scanStack(Stack *stack, void (*visit)(HaskellObj *slot))
+void scanStack(Stack *stack, Visitor *v)
 {
     for (CapstanRoots *r = stack->roots; r != NULL; r = r->prev)
-        for (size_t i = 0; i < r->count; i++) visit(r->slots[i]);
+        for (size_t i = 0; i < r->count; i++) visitRoot(v, r->slots[i]);
     for (TrapFrame *f = stack->trap; f != NULL; f = f->prev)
-        if (isUpdateFrame(f)) visit(&((UpdateFrame *)f)->thunk);
+        if (isUpdateFrame(f)) visitRoot(v, &((UpdateFrame *)f)->thunk);
 }

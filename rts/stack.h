@@ -4,6 +4,7 @@
 #ifndef STACK_H
 #define STACK_H
 
+#include "gc/heap.h"
 #include "task.h"
 
 #define STACK_HEADROOM ((uintptr_t)48 * 1024)
@@ -24,7 +25,7 @@ void findStackBounds(Task *task, Stack *stack, uintptr_t sp);
 bool isStackOverflow(Stack *stack, uintptr_t sp);
 
 /* Visit a stack's roots: its chain, and the thunks of its update frames. */
-void scanStack(Stack *stack, void (*visit)(HaskellObj *slot));
+void scanStack(Stack *stack, Visitor *v);
 
 /* The tag of update frames in TrapFrame.handler. */
 extern char updateFrameTag[];

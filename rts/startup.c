@@ -43,6 +43,7 @@ static struct {
 
 /* Everything that the collector starts from. */
 static const RootScanner rootScanners[] = { scanThreadRoots, scanStablePtrs, scanStaticThunks, NULL };
+static const GcTable *const gcTables[] = { &externalTable, NULL };
 
 /* The bits that threads outside any in-call put into attention. */
 static void wantCollection(void *nursery)
@@ -167,7 +168,7 @@ static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
     initStop();
     HeapSettings heapSettings = { c->nursery_bytes, c->heap_limit_bytes, c->verify_heap, c->poison_from_space };
     memset(&totals, 0, sizeof totals);
-    if (!initHeap(&heapSettings, rootScanners) || !startNurseries(c->capabilities) || !startForeignExports()) {
+    if (!initHeap(&heapSettings, rootScanners, gcTables) || !startNurseries(c->capabilities) || !startForeignExports()) {
         freeAllStablePtrs();
         freeHeap();
         if (message) snprintf(message, size, "no memory for the heap of %u capabilities", c->capabilities);

@@ -42,11 +42,11 @@ static void noteStatic(StgStaticThunk *thunk)
     releaseLock(&statics.lock);
 }
 
-void scanStaticThunks(RootVisitor visit)
+void scanStaticThunks(Visitor *v)
 {
     acquireLock(&statics.lock);
     for (StgStaticThunk *t = statics.entered; t != END_OF_LIST; t = t->link)
-        if (t->state != 0 && !isBlackHoleMark(t->state)) visit((HaskellObj *)&t->state);
+        if (t->state != 0 && !isBlackHoleMark(t->state)) visitRoot(v, (HaskellObj *)&t->state);
     releaseLock(&statics.lock);
 }
 

@@ -11,7 +11,7 @@
 #include "run.h"
 
 /* Roots: values of static thunks. */
-void scanStaticThunks(RootVisitor visit);
+void scanStaticThunks(Visitor *v);
 /* Exit: static thunks are as if never entered. */
 void revertStaticThunks(void);
 /* In a forked child: the lock is nobody's, and the list whole. */

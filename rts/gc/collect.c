@@ -27,7 +27,7 @@ static void setThreshold(unsigned nurseries)
     if (heap.threshold < SLACK_BLOCKS) heap.threshold = SLACK_BLOCKS;
 }
 
-bool initHeap(const HeapSettings *s, const RootScanner *scanners)
+bool initHeap(const HeapSettings *s, const RootScanner *scanners, const GcTable *const *tables)
 {
     if (!initBlocks(s->limitBytes)) return false;
     memset(&heap, 0, sizeof heap);
@@ -37,6 +37,7 @@ bool initHeap(const HeapSettings *s, const RootScanner *scanners)
     heap.verify = s->verify;
     heap.poison = s->poison;
     heap.scanners = scanners;
+    heap.tables = tables;
     setThreshold(1);
     return true;
 }
@@ -55,9 +56,33 @@ void forgetHeap(bool whole)
     memset(&heap, 0, sizeof heap);
 }
 
-static void visitRoots(RootVisitor visit)
+static void visitRoots(Visitor *v)
 {
-    for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(visit);
+    for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(v);
+}
+
+static void followLive(Visitor *v)
+{
+    bool more;
+    do {
+        scavengeAll();
+        more = false;
+        for (const GcTable *const *t = heap.tables; *t != NULL; t++)
+            if ((*t)->visitLive != NULL) more |= (*t)->visitLive(v);
+    } while (more);
+}
+
+static void visitDead(Visitor *v)
+{
+    for (const GcTable *const *t = heap.tables; *t != NULL; t++)
+        if ((*t)->visitDead != NULL) (*t)->visitDead(v);
+    followLive(v);
+}
+
+static void sweepTables(bool minor)
+{
+    for (const GcTable *const *t = heap.tables; *t != NULL; t++)
+        if ((*t)->sweep != NULL) (*t)->sweep(minor);
 }
 
 static size_t markFrom(Block *list)
@@ -154,12 +179,14 @@ bool collectHeap(Nursery *const *nurseries, unsigned count, RtsCollection *out)
     heap.survivors = NULL;
     beginEvacuation();
     gcThreads.begin();
-    visitRoots(evacuate);
-    scavengeAll();
-    while (gcThreads.revive()) scavengeAll();
-    gcThreads.sweep(forwardedTo);
+    Visitor v = { evacuate, false };
+    visitRoots(&v);
+    followLive(&v);
+    visitDead(&v);
+    while (gcThreads.revive()) followLive(&v);
+    gcThreads.sweep(false);
+    sweepTables(false);
     out->copied_bytes = endEvacuation() * sizeof(StgWord);
-    sweepExternals(forwardedTo);
     freeFromSpace(from);
     countSurvivors();
     heap.liveBytes = out->copied_bytes + sweepGroups(&heap.large) + sweepGroups(&heap.pinned);

@@ -93,7 +93,9 @@ static void markBlock(Block *b)
     markedLarge = b;
 }
 
-void evacuate(HaskellObj *slot)
+static Visitor evacuator = { evacuate, false };
+
+void evacuate(Visitor *v, HaskellObj *slot)
 {
     HaskellObj obj = *slot;
     for (;;) {
@@ -129,7 +131,7 @@ static void scavengeBlock(Block *b)
     while (b->scan < b->free) {
         StgClosure *obj = (StgClosure *)b->scan;
         b->scan += closureWords(obj);
-        scavengeObject(obj, evacuate);
+        scavengeObject(obj, &evacuator);
     }
 }
 
@@ -138,7 +140,7 @@ static bool scavengeSome(void)
     if (markedLarge != NULL) {
         Block *b = markedLarge;
         markedLarge = (Block *)b->scan;
-        scavengeObject((StgClosure *)b->start, evacuate);
+        scavengeObject((StgClosure *)b->start, &evacuator);
     } else if (copy.filled != NULL) {
         Block *b = copy.filled;
         copy.filled = b->link;
@@ -150,7 +152,7 @@ static bool scavengeSome(void)
         Block *b = copy.current;
         StgClosure *obj = (StgClosure *)b->scan;
         b->scan += closureWords(obj);
-        scavengeObject(obj, evacuate);
+        scavengeObject(obj, &evacuator);
     } else {
         return false;
     }
@@ -160,7 +162,7 @@ static bool scavengeSome(void)
 void scavengeAll(void)
 {
     /* Threads first: those that a block's objects refer to have just been touched. */
-    while (gcThreads.scan(evacuate) || scavengeSome()) {}
+    while (gcThreads.scan(&evacuator) || scavengeSome()) {}
 }
 
 size_t endEvacuation(void)

@@ -22,12 +22,12 @@ bool addExternal(StgExternal *object, void (*release)(void *ctx, void *bytes), v
     return true;
 }
 
-void sweepExternals(StgClosure *(*forwarded)(StgClosure *obj))
+static void sweepExternals(bool minor)
 {
     acquireLock(&externals.lock);
     for (ExternalBytes **link = &externals.live; *link != NULL;) {
         ExternalBytes *e = *link;
-        StgClosure *now = forwarded((StgClosure *)e->object);
+        StgClosure *now = forwardedTo((StgClosure *)e->object);
         if (now != NULL) {
             e->object = (StgExternal *)now;
             link = &e->next;
@@ -39,6 +39,8 @@ void sweepExternals(StgClosure *(*forwarded)(StgClosure *obj))
     }
     releaseLock(&externals.lock);
 }
+
+const GcTable externalTable = { .sweep = sweepExternals };
 
 void forgetExternals(void)
 {

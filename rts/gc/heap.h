@@ -44,12 +44,29 @@ typedef struct {
     bool verify, poison;
 } HeapSettings;
 
-/* A visitor of roots gets the address of each.  The collector hands one to every scanner. */
-typedef void (*RootVisitor)(HaskellObj *slot);
-typedef void (*RootScanner)(RootVisitor visit);
+/* A visitor of roots gets the address of each.  The collector hands one to every scanner.  minor: only young objects are looked at, so roots that
+ * hold none may be left out. */
+typedef struct Visitor_ Visitor;
+struct Visitor_ {
+    void (*visit)(Visitor *v, HaskellObj *slot);
+    bool minor;
+};
+static inline void visitRoot(Visitor *v, HaskellObj *slot) { v->visit(v, slot); }
+typedef void (*RootScanner)(Visitor *v);
 
-/* Context: startup.  scanners: a NULL-terminated table, [const] while the runtime runs. */
-bool initHeap(const HeapSettings *settings, const RootScanner *scanners);
+/* A table whose entries live only as long as some object does.  All with the world stopped, by one thread. */
+typedef struct {
+    /* All that can be reached was visited: visit what is to live because of that (the value of a weak pointer whose key lives), and say
+     * whether there was any.  Called again, after what it visited was followed, until it says no.  NULL: nothing. */
+    bool (*visitLive)(Visitor *v);
+    /* Called once after that, before threads that are blocked for ever are revived: what is to be kept for the last time (finalizers).  NULL: nothing. */
+    void (*visitDead)(Visitor *v);
+    /* At the end: forwardedTo says where an object is now, or that it is dead.  In a minor collection no old object is. */
+    void (*sweep)(bool minor);
+} GcTable;
+
+/* Context: startup.  scanners, tables: NULL-terminated, [const] while the runtime runs. */
+bool initHeap(const HeapSettings *settings, const RootScanner *scanners, const GcTable *const *tables);
 /* Release every object, external ones included.  Context: exit, nobody holds a capability. */
 void freeHeap(void);
 /* In a forked child: there is none.  whole: nobody was making or freeing it, and nobody looks into it: give its addresses back. */
@@ -114,8 +131,8 @@ struct ExternalBytes_ {
 };
 /* Remember an external byte array.  false: no memory. */
 bool addExternal(StgExternal *object, void (*release)(void *ctx, void *bytes), void *ctx);
-/* Collector: keep the records of objects that were copied, set the others aside. */
-void sweepExternals(StgClosure *(*forwarded)(StgClosure *obj));
+/* Keeps the records of objects that survive, sets the others aside. */
+extern const GcTable externalTable;
 /* Call the release functions of those set aside (all: of all).  Context: no lock held, the world running; the caller marks its
  * Task as finalizing. */
 void runExternalReleases(bool all);
@@ -128,10 +145,10 @@ typedef struct {
     void (*begin)(void);                                   /* no thread has been reached */
     void (*reach)(StgTSO *tso);                            /* an object refers to it */
     StgTSO *(*next)(StgTSO *tso);                          /* behind it in the queue of an MVar */
-    bool (*scan)(RootVisitor visit);                       /* visit what one of those reached refers to; false: none is left */
+    bool (*scan)(Visitor *v);                              /* visit what one of those reached refers to; false: none is left */
     bool (*revive)(void);                                  /* all that can be was visited: reach threads that are blocked for ever; false: none */
     size_t (*count)(void);                                 /* how many were scanned */
-    void (*sweep)(StgClosure *(*forwarded)(StgClosure *obj)); /* cut records off from ThreadIds that are dead */
+    void (*sweep)(bool minor);                             /* cut records off from ThreadIds that are dead */
 } ThreadHooks;
 extern ThreadHooks gcThreads; /* [const] */
 
@@ -141,6 +158,7 @@ extern struct Heap {
     size_t limitBlocks;              /* [const] 0: none */
     bool verify, poison;             /* [const] */
     const RootScanner *scanners;     /* [const] */
+    const GcTable *const *tables;    /* [const] */
     _Atomic size_t movable, fixed;   /* [atomic] blocks in use */
     _Atomic size_t allocated;        /* [atomic] blocks taken by nurseries since the last collection */
     size_t threshold;                /* [stopped] collect when allocated reaches this */
@@ -152,14 +170,14 @@ extern struct Heap {
 
 /* Collector (evacuate.c, scavenge.c). */
 void beginEvacuation(void);
-void evacuate(HaskellObj *slot);
+void evacuate(Visitor *v, HaskellObj *slot);
 void scavengeAll(void);
 /* Ends the copy; returns the words copied. */
 size_t endEvacuation(void);
 /* Where an object of from-space went; NULL: it is dead.  Others: itself. */
 StgClosure *forwardedTo(StgClosure *obj);
 /* Visit the managed words of an object. */
-void scavengeObject(StgClosure *obj, RootVisitor visit);
+void scavengeObject(StgClosure *obj, Visitor *v);
 /* Blocks that were marked and wait to be scavenged. */
 extern Block *markedLarge;
 

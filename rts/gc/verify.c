@@ -55,7 +55,7 @@ static const char *whatIsWrong(const StgClosure *obj)
     return NULL;
 }
 
-static void checkSlot(HaskellObj *slot)
+static void checkSlot(Visitor *v, HaskellObj *slot)
 {
     HaskellObj obj = *slot;
     if (rts_isImmediate(obj) || obj == NULL) return;
@@ -73,18 +73,19 @@ static void checkSlot(HaskellObj *slot)
 
 size_t verifyHeap(size_t *bad)
 {
+    Visitor checker = { checkSlot, false };
     memset(&check, 0, sizeof check);
     check.top = heapBase + usedMegablocks() * MEGABLOCK_BYTES;
     check.seen = rtsCalloc((check.top - heapBase) / sizeof(StgWord) / 64 + 1, sizeof *check.seen);
     if (check.seen == NULL) return 0;
     gcThreads.begin();
-    for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(checkSlot);
+    for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(&checker);
     do {
         while (check.depth > 0) {
             check.objects++;
-            scavengeObject(check.todo[--check.depth], checkSlot);
+            scavengeObject(check.todo[--check.depth], &checker);
         }
-    } while (gcThreads.scan(checkSlot));
+    } while (gcThreads.scan(&checker));
     rtsFree(check.seen);
     rtsFree(check.todo);
     *bad = check.bad;

@@ -2,14 +2,16 @@
 # Which peers there are, what each needs, how each is built. Read by bench/driver, which sets:
 #   srcdir   the folder of this file        work   the build folder of the peers, absolute
 #
-# There are two kinds of programs: incall (C threads that call in) and sched (lightweight threads and calls out).
+# There are three kinds of programs: incall (C threads that call in), sched (lightweight threads and calls out) and heap.
+# Some peers of the heap are another one under other options, for the figure of pauses: ghc-nonmoving, java-zgc.
 #
 # peerMissing KIND NAME   prints what the peer lacks here; nothing if it can be built
 # peerBuild KIND NAME     builds $work/KIND-NAME; output only on failure
 # peerLabel NAME          the name in the figures
 
-declare -A peers_of=([incall]="mutex lua luajit jni ocaml ghc" [sched]="ghc go java")
-peer_packages=(ghc golang-go ocaml-nox liblua5.4-dev libluajit-5.1-dev pkg-config)
+declare -A peers_of=([incall]="mutex lua luajit jni ocaml ghc" [sched]="ghc go java"
+  [heap]="ghc ghc-nonmoving ocaml java java-zgc go boehm jemalloc")
+peer_packages=(ghc golang-go ocaml-nox liblua5.4-dev libluajit-5.1-dev libgc-dev libjemalloc-dev pkg-config valgrind)
 peer_cflags=(-O2 -std=gnu11 -D_GNU_SOURCE -pthread "-I$srcdir")
 host_sources=("$srcdir/incall_host.c" "$srcdir/callers.c" "$srcdir/histogram.c")
 
@@ -45,7 +47,12 @@ peerMissing() { # peerMissing KIND NAME
     lua) missingPackage lua5.4 ;;
     luajit) missingPackage luajit ;;
     jni) missingJava ;;
-    java) [ -n "$(threadedJava)" ] || echo "no javac of version 22 or later in PATH or /usr/lib/jvm" ;;
+    java*)
+      if [ "$1" = heap ]; then has javac || echo "javac is not in PATH"
+      else [ -n "$(threadedJava)" ] || echo "no javac of version 22 or later in PATH or /usr/lib/jvm"; fi ;;
+    ghc*) has ghc || echo "ghc is not in PATH" ;;
+    boehm) missingPackage bdw-gc ;;
+    jemalloc) missingPackage jemalloc ;;
     ocaml) has ocamlopt || echo "ocamlopt is not in PATH" ;;
     *) has "$2" || echo "$2 is not in PATH" ;;
   esac
@@ -137,6 +144,54 @@ buildThreadsJava() {
       "$bin" "$folder/libnext.so" "$folder" >"$1" && chmod +x "$1"
 }
 
+heap_sources=("$srcdir/peers/heap.c" "$srcdir/heap_options.c" "$srcdir/histogram.c")
+
+buildHeapC() { # buildHeapC OUTPUT PACKAGE CFLAGS…
+  local output=$1 package=$2
+  shift 2
+  # shellcheck disable=SC2046
+  "${CC:-cc}" "${peer_cflags[@]}" "$@" $(pkg-config --cflags "$package") "${heap_sources[@]}" $(pkg-config --libs "$package") -o "$output"
+}
+
+# A script that runs another peer's program, with shell words before and behind its name.
+buildVariant() { # buildVariant OUTPUT NAME BEFORE BEHIND
+  peerBuild heap "$2" && printf '#!/bin/sh\n%s exec "%s" %s "$@"\n' "$3" "$work/heap-$2" "$4" >"$1" && chmod +x "$1"
+}
+
+buildHeapGhc() {
+  local folder=$work/heap/ghc
+  rm -rf "$folder" && mkdir -p "$folder" &&
+    ghc -v0 -O2 -threaded -rtsopts -outputdir "$folder" "$srcdir/peers/Heap.hs" -o "$1"
+}
+
+buildHeapGo() {
+  local folder=$work/heap/go
+  mkdir -p "$folder" && cp "$srcdir/peers/heap.go" "$folder" && (
+    cd "$folder" || exit
+      GO111MODULE=off GOFLAGS='' GOCACHE="$work/heap/go-cache" go build -o "$1" .
+  )
+}
+
+# The newest JDK that there is: threadedJava's, or that in PATH. Options of the virtual machine: JAVA_OPTIONS.
+buildHeapJava() {
+  local bin folder=$work/heap/java
+  bin=$(threadedJava)
+  [ -n "$bin" ] || bin=$(dirname "$(readlink -f "$(command -v javac)")")
+  rm -rf "$folder" && mkdir -p "$folder" && "$bin/javac" -d "$folder" "$srcdir/peers/Heap.java" &&
+    printf '#!/bin/sh\nexec "%s/java" $JAVA_OPTIONS -cp "%s" Heap "$@"\n' "$bin" "$folder" >"$1" && chmod +x "$1"
+}
+
+buildHeapOcaml() {
+  local folder=$work/heap/ocaml version=4
+  case $(ocamlopt -version) in [5-9].*) version=5 ;; esac
+  rm -rf "$folder" && mkdir -p "$folder" && cp "$srcdir/peers/heap.ml" "$folder" &&
+    cp "$srcdir/peers/heap_share$version.ml" "$folder/share.ml" && (
+    cd "$folder" || exit
+      "${CC:-cc}" "${peer_cflags[@]}" "-I$(ocamlopt -where)" -c "$srcdir/peers/heap_clock.c" -o heap_clock.o &&
+      ocamlopt -O3 -I +unix unix.cmxa share.ml heap.ml heap_clock.o -o "$1"
+  )
+}
+
 buildAfresh() { # buildAfresh KIND NAME OUTPUT
   case $1-$2 in
     incall-mutex) compile "$3" -- "$srcdir/peers/mutex.c" ;;
@@ -148,6 +203,14 @@ buildAfresh() { # buildAfresh KIND NAME OUTPUT
     sched-ghc) buildThreadsGhc "$3" ;;
     sched-go) buildThreadsGo "$3" ;;
     sched-java) buildThreadsJava "$3" ;;
+    heap-ghc) buildHeapGhc "$3" ;;
+    heap-ghc-nonmoving) buildVariant "$3" ghc "" "+RTS -xn -RTS" ;;
+    heap-ocaml) buildHeapOcaml "$3" ;;
+    heap-java) buildHeapJava "$3" ;;
+    heap-java-zgc) buildVariant "$3" java "JAVA_OPTIONS=\"\$JAVA_OPTIONS -XX:+UseZGC\"" "" ;;
+    heap-go) buildHeapGo "$3" ;;
+    heap-boehm) buildHeapC "$3" bdw-gc -DBOEHM ;;
+    heap-jemalloc) buildHeapC "$3" jemalloc ;;
   esac
 }
 

@@ -9,7 +9,7 @@
  *     switch    ns of a switch between two unbound threads, by yielding and by a ball that goes back and forth through two MVars
  *     bound     ns of a switch between a bound and an unbound thread, by the same ball
  *     parked    bytes of resident memory and us of creation, of each of --count threads that wait
- *     collect   ms of a collection while they wait
+ *     collect   ms of a full and of a minor collection while they wait
  * and fails when a result is wrong: what was called, started, switched, parked and released is counted.
  *
  * The first four repeat batches for --seconds each. The size of a batch is doubled, as warm-up, until one takes 10 ms. On one
@@ -172,19 +172,25 @@ static int compareNumbers(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The median; a heap of one generation has no minor collection. */
-static void measureCollections(int64_t count)
+/* ms, the median. */
+static double timeCollections(void (*collect)(void))
 {
     uint64_t took[COLLECTIONS];
-    double before = residentBytes();
-    parkAll(count);
     for (int i = 0; i < COLLECTIONS; i++) {
         uint64_t start = nowNs();
-        hs_perform_gc();
+        collect();
         took[i] = nowNs() - start;
     }
     qsort(took, COLLECTIONS, sizeof *took, compareNumbers);
-    printFigure("full", (double)took[COLLECTIONS / 2] / 1e6, "ms");
+    return (double)took[COLLECTIONS / 2] / 1e6;
+}
+
+static void measureCollections(int64_t count)
+{
+    double before = residentBytes();
+    parkAll(count);
+    printFigure("full", timeCollections(hs_perform_major_gc), "ms");
+    printFigure("minor", timeCollections(rts_performMinorGC), "ms");
     printFigure("resident_after", (residentBytes() - before) / (double)count, "B");
     releaseAll(count);
 }

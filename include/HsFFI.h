@@ -82,11 +82,13 @@ CAPSTAN_API void hs_exit(void) CAPSTAN_NOSAFEPOINT;
  * Errors: inside an in-call RTS_INSIDE_INCALL is reported and nothing done. */
 CAPSTAN_API void hs_thread_done(void) CAPSTAN_NOSAFEPOINT;
 
-/* Ask for a collection and wait until one that began after the call has ended.
- * Context: a thread that holds no capability. */
+/* Ask for a collection of the whole heap and wait until one that began after the call has ended.
+ * Context: a thread that holds no capability.
+ * See: hs_perform_gc of the FFI chapter. */
 CAPSTAN_API void hs_perform_gc(void) CAPSTAN_SAFEPOINT;
-/* The same: this heap has one generation. */
 CAPSTAN_API void hs_perform_major_gc(void) CAPSTAN_SAFEPOINT;
+/* The same of the young objects only (of everything, if that is due).  See: performMinorGC of GHC's System.Mem. */
+CAPSTAN_API void rts_performMinorGC(void) CAPSTAN_SAFEPOINT;
 
 /* Give a stable pointer back.  Needs no capability and waits for no collection.
  * Errors: one that is not in use is reported as RTS_BAD_STABLE_PTR in debug builds, ignored in others. */

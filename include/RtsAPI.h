@@ -30,7 +30,8 @@ extern "C" {
 /* ---- In and out ------------------------------------------------------------------------------------------------- */
 
 /* Begin an in-call: get a capability, waiting for one if none is free.  Never NULL.
- * Context: any thread, also inside a safe call; not while it holds a capability.
+ * Context: any thread, also inside a safe call; not while it holds a capability.  Not async-signal-safe (the first in-call of a thread, and one within
+ * another, allocate): a signal handler may call in only where its signal was raised by the thread itself, or cannot have interrupted malloc or this runtime.
  * Errors: RTS_HOLDS_CAPABILITY, RTS_IN_FINALIZER, RTS_NO_MEMORY through the error hook; RTS_NOT_STARTED and RTS_CLOSED through the
  * closed hook; if the hook returns, a dead capability.  See: rts_lock in GHC. */
 CAPSTAN_API Capability *rts_lock(void) CAPSTAN_NOSAFEPOINT;
@@ -87,7 +88,7 @@ static inline void rts_pollCap(Capability **cap)
 }
 
 /* Pass the status of the last evaluation of this in-call to RtsConfig.statusHook unless it is Success. */
-CAPSTAN_API void rts_checkSchedStatus(char *site, Capability *cap);
+CAPSTAN_API void rts_checkSchedStatus(char *site, Capability *cap) CAPSTAN_NOSAFEPOINT;
 CAPSTAN_API SchedulerStatus rts_getSchedStatus(Capability *cap) CAPSTAN_NOSAFEPOINT;
 /* The exception of the last evaluation; CAPSTAN_POISON if there was none. */
 CAPSTAN_API HaskellObj rts_getException(Capability *cap) CAPSTAN_NOSAFEPOINT;

@@ -222,6 +222,7 @@ HaskellObj partialApplication(Stack *stack, HaskellObj ap)
         pap = makePartial(stack, head, depth, spine);
     }
     StgWord expected = 0;
+    rememberIfOld(&stack->cap->nursery, ap, (HaskellObj *)&((StgThunk *)ap)->state, pap);
     /* Somebody else may have been faster; then there are two, which are the same. */
     __atomic_compare_exchange_n(&((StgThunk *)ap)->state, &expected, (StgWord)pap, false, __ATOMIC_RELEASE,
                                 __ATOMIC_RELAXED);

@@ -145,14 +145,24 @@ static void deadlinePassed(Timer *timer)
     Budget *b = container_of(timer, Budget, timer);
     atomic_fetch_or_explicit(&b->why, PENDING_TIMEOUT, memory_order_relaxed);
     pendFromOutside(b->tso, PENDING_TIMEOUT);
+    /* Release: pairs with isBudgetToCome.  Behind the above: until then the wait is about to be ended. */
+    atomic_store_explicit(&b->fired, true, memory_order_release);
 }
 
-bool openBudget(InCall *incall, uint64_t deadline)
+bool isBudgetToCome(const InCall *incall)
+{
+    Budget *b = incall->budget;
+    return b->handed || (b->deadline != NO_DEADLINE && !atomic_load_explicit(&b->fired, memory_order_acquire));
+}
+
+bool openBudget(InCall *incall, uint64_t deadline, bool handed)
 {
     if (incall->budget == NULL && (incall->budget = takeBudget()) == NULL) return false;
     Budget *b = incall->budget;
     Task *task = incall->task;
     b->deadline = deadline;
+    b->handed = handed;
+    atomic_store_explicit(&b->fired, false, memory_order_relaxed);
     b->timer.fire = deadlinePassed;
     task->until = deadline == NO_DEADLINE ? 0 : deadline;
     incall->tso.flags |= TSO_BUDGET;

@@ -25,6 +25,8 @@ struct Budget_ {
     uint64_t generation;          /* [lock: own] */
     bool open;                    /* [lock: own] the handle is good */
     _Atomic uint32_t why;         /* [atomic] PENDING_CANCEL, PENDING_TIMEOUT: what has come */
+    bool handed;                  /* [owner] somebody was given the handle */
+    _Atomic bool fired;           /* [atomic] the timer's function has run, and does not come again */
     Task *waiter;                 /* [lock: own] of an in-call that waits for a capability */
     StgTSO *tso;                  /* [lock: own to write] who is to be interrupted; the timer reads it */
     void (*cancel)(Budget *b);    /* [owner] called under the lock, while the handle is good */
@@ -39,8 +41,10 @@ uint64_t deadlineAfter(HsInt64 microseconds);
 
 /* ---- In-calls ---- */
 
-/* The in-call is about to wait for a capability, until the deadline at most.  Its handle is good from now on.  false: no memory. */
-bool openBudget(InCall *incall, uint64_t deadline);
+/* The in-call is about to wait for a capability, until the deadline at most.  Its handle is good from now on; handed: somebody gets it.  false: no memory. */
+bool openBudget(InCall *incall, uint64_t deadline, bool handed);
+/* Its budget may still end a wait.  Context: the world is stopped. */
+bool isBudgetToCome(const InCall *incall);
 /* The wait is over; got: it has a capability.  RTS_OK, and then the thread is what is ended; or RTS_CANCELLED, RTS_TIMED_OUT; RTS_NO_MEMORY: none for the timer. */
 RtsStatus beginBudget(InCall *incall, bool got);
 /* The in-call ends: its handle is bad from now on, nothing of it is pending any more. */

@@ -1,6 +1,7 @@
 #include "capability.h"
 
 #include "arch.h"
+#include "gc/crew.h"
 #include "os/topology.h"
 
 #include <string.h>
@@ -28,7 +29,7 @@ void (*wakeWorker)(void) = wakeNobody;
 #define MAX_QUEUES 64
 /* How often to look for a free capability before parking; more often while the world is stopped, which is soon over. */
 #define LOOKS_BEFORE_PARKING 30
-#define LOOKS_WHILE_STOPPED  150
+#define LOOKS_WHILE_STOPPED  600
 /* How long a woken waiter hovers at most, and how long it naps between two looks; the kernel adds up to 50 us. */
 #define MAX_HOVER_NS 2000000
 #define HOVER_NAP_NS 50000
@@ -399,6 +400,7 @@ static Capability *spinForCapability(Task *task)
     for (unsigned i = 0; i < LOOKS_BEFORE_PARKING || (i < LOOKS_WHILE_STOPPED && isWorldStopping()); i++) {
         Capability *cap = find_capability_for_task(task);
         if (cap != NULL) return cap;
+        if (CAPSTAN_UNLIKELY(isHelpWanted())) helpCollect();
         relax(4);
     }
     return NULL;

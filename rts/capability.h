@@ -176,10 +176,21 @@ static inline bool isPolled(Stack *stack) { return __atomic_load_n(&stack->poll,
     (ATTENTION_HANDOVER | ATTENTION_STOP | ATTENTION_SHUTDOWN | ATTENTION_COLLECT | ATTENTION_INBOX | ATTENTION_HOST | \
      ATTENTION_SLOW)
 
+/* The next collection is to scan this thread: it runs, or something was put into its roots.  Context: the caller holds cap. */
+static inline void markDirty(Capability *cap, StgTSO *tso)
+{
+    uint32_t listed = (uint32_t)atomic_load_explicit(&currentEpoch, memory_order_relaxed);
+    if (CAPSTAN_LIKELY(atomic_load_explicit(&tso->dirty, memory_order_relaxed) == listed)) return;
+    if (atomic_exchange_explicit(&tso->dirty, listed, memory_order_relaxed) == listed) return;
+    tso->dirtyLink = cap->nursery.dirty;
+    cap->nursery.dirty = tso;
+}
+
 /* Make stack the one that cap's holder runs on.  true: something may be asked of it already: call attendStack. */
 static inline bool placeStack(Capability *cap, Stack *stack)
 {
     stack->cap = cap;
+    markDirty(cap, stack->tso);
     /* Release: the record may be a new one; pairs with requestPoll. */
     __atomic_store_n(&regsOf(cap)->stack, stack, __ATOMIC_RELEASE);
     __atomic_store_n(&stack->poll, POLL_IDLE, __ATOMIC_RELAXED);

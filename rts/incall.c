@@ -214,7 +214,7 @@ static Capability *lockWithin(const RtsLockOpts *opts)
     InCall *incall = newInCall(task);
     if (incall == NULL) return &deadNoMemory;
     bool budget = deadline != NO_DEADLINE || opts->handle != NULL, wait = !opts->no_wait;
-    if (budget && !openBudget(incall, deadline)) return refuseWithin(incall, false, RTS_NO_MEMORY, false);
+    if (budget && !openBudget(incall, deadline, opts->handle != NULL)) return refuseWithin(incall, false, RTS_NO_MEMORY, false);
     /* Release: another thread may be looking for it to cancel the call. */
     if (opts->handle != NULL) __atomic_store_n(opts->handle, handleOf(incall->budget), __ATOMIC_RELEASE);
     bool got = enterWithin(incall, wait) != NULL;
@@ -550,19 +550,21 @@ void abandonTask(Task *task)
     while (task->incall != NULL) killInCall(task->incall);
 }
 
-void hs_perform_gc(void)
+static void performGC(bool major)
 {
     Task *task = myTask;
     if (task != NULL && task->finalizing)
         reportError(RTS_IN_FINALIZER, "hs_perform_gc: %s", rts_statusText(RTS_IN_FINALIZER));
     else if (task != NULL && task->cap != NULL)
         reportError(RTS_HOLDS_CAPABILITY, "hs_perform_gc: %s", rts_statusText(RTS_HOLDS_CAPABILITY));
-    else if (numCapabilities == 0 || !performCollection())
+    else if (numCapabilities == 0 || !performCollection(major))
         reportError(RTS_NOT_STARTED, "hs_perform_gc: %s", rts_statusText(RTS_NOT_STARTED));
     retireTemporary();
 }
 
-void hs_perform_major_gc(void) { hs_perform_gc(); }
+void hs_perform_gc(void) { performGC(true); }
+void hs_perform_major_gc(void) { performGC(true); }
+void rts_performMinorGC(void) { performGC(false); }
 
 /* ---- Stable pointers ---- */
 

@@ -97,6 +97,13 @@ static inline HaskellObj takeHanded(StgTSO *tso)
     return value;
 }
 
+/* The write barrier.  Context: the lock. */
+static inline void setValue(Capability *cap, StgMVar *mvar, HaskellObj value)
+{
+    if (CAPSTAN_UNLIKELY(mvar->info->flags & INFO_OLD)) rememberStore(&cap->nursery, &mvar->value, value);
+    mvar->value = value;
+}
+
 /* Context: the lock; the MVar is full.  Takes the value out, and lets the next putter in. */
 static inline HaskellObj emptyMVar(Capability *cap, StgMVar *mvar)
 {
@@ -105,7 +112,7 @@ static inline HaskellObj emptyMVar(Capability *cap, StgMVar *mvar)
     if (putter == NULL) {
         mvar->value = NULL;
     } else {
-        mvar->value = putter->value;
+        setValue(cap, mvar, putter->value);
         endWaitLocked(putter, WAIT_HANDED);
         wakeThread(cap, putter);
     }
@@ -155,11 +162,12 @@ static inline void fillMVar(Capability *cap, StgMVar *mvar, HaskellObj value)
     for (StgTSO *tso; (tso = dequeueWaiter(mvar)) != NULL;) {
         bool reads = CAPSTAN_UNLIKELY(whyOf(tso) == ThreadBlockedOnMVarRead);
         tso->value = value;
+        markDirty(cap, tso);
         endWaitLocked(tso, WAIT_HANDED);
         wakeThread(cap, tso);
         if (!reads) return;
     }
-    mvar->value = value;
+    setValue(cap, mvar, value);
 }
 
 void rts_putMVar(Stack *stack, HaskellObj v, HaskellObj value)

@@ -1,5 +1,6 @@
 #include "roots.h"
 
+#include "budget.h"
 #include "rts/Threads.h"
 #include "run.h"
 #include "stack.h"
@@ -11,7 +12,8 @@
 
 static struct {
     uint32_t number;         /* [stopped] of this walk */
-    StgTSO *gray;            /* [stopped] reached, not yet scanned */
+    StgTSO *_Atomic gray;    /* [atomic] reached, not yet scanned */
+    StgTSO *dirty;           /* [stopped] those that a minor collection scans, through dirtyLink */
     StgTSO *ring[AHEAD];     /* [stopped] the next of them, being fetched */
     unsigned first, length;  /* [stopped] of the ring */
     size_t scanned;          /* [stopped] threads */
@@ -24,18 +26,34 @@ static struct {
     enum { LOOK_FOR_STANDING, LOOK_BELOW, LOOK_FOR_ALL, LOOKED } search; /* [stopped] */
 } roots;
 
+/* By any collecting thread. */
 static void reach(StgTSO *tso)
 {
-    if (tso->marked == roots.number) return;
-    tso->marked = roots.number;
-    tso->gray = roots.gray;
-    roots.gray = tso;
+    if (tso->marked == roots.number || __atomic_exchange_n(&tso->marked, roots.number, __ATOMIC_RELAXED) == roots.number) return;
+    tso->gray = atomic_load_explicit(&roots.gray, memory_order_relaxed);
+    /* Release: pairs with fillRing, for the link. */
+    while (!atomic_compare_exchange_weak_explicit(&roots.gray, &tso->gray, tso, memory_order_release, memory_order_relaxed)) {}
 }
 
 static StgTSO *nextInQueue(StgTSO *tso) { return tso->link; }
 
-static void begin(void)
+/* Those that became dirty since the last collection.  count 0: a walk of the verifier's, which leaves them. */
+static void takeDirty(Nursery *const *nurseries, unsigned count)
 {
+    for (unsigned i = 0; i < count; i++) {
+        StgTSO *first = nurseries[i]->dirty;
+        nurseries[i]->dirty = NULL;
+        for (StgTSO *next; first != NULL; first = next) {
+            next = first->dirtyLink;
+            first->dirtyLink = roots.dirty;
+            roots.dirty = first;
+        }
+    }
+}
+
+static void begin(Nursery *const *nurseries, unsigned count, bool minor)
+{
+    takeDirty(nurseries, count);
     roots.number++;
     roots.gray = NULL;
     roots.length = roots.first = 0;
@@ -44,11 +62,17 @@ static void begin(void)
     roots.search = LOOK_FOR_STANDING;
 }
 
-/* Waits for something that only managed code can bring about.  A rts_timeout will end the wait by itself. */
+/* A rts_timeout, a deadline, or who has the in-call's handle, can end the wait. */
+static bool canBeEnded(const StgTSO *tso)
+{
+    if (tso->stack->mask == MASKED_UNINTERRUPTIBLE) return false;
+    return hasTimeoutToCome(tso) || (tso->flags & TSO_BUDGET && isBudgetToCome(tso->incall));
+}
+
+/* Waits for something that only managed code can bring about. */
 static bool isWaitingInside(const StgTSO *tso)
 {
-    /* A deadline, or who has its handle, can end the wait. */
-    if (!isWaiting(tso) || hasTimeoutToCome(tso) || tso->flags & TSO_BUDGET) return false;
+    if (!isWaiting(tso) || canBeEnded(tso)) return false;
     uint8_t why = whyOf(tso);
     return why == ThreadBlockedOnMVar || why == ThreadBlockedOnMVarRead || why == ThreadBlockedOnBlackHole ||
            why == ThreadBlockedOnThrowTo;
@@ -74,16 +98,18 @@ static void reachBelow(InCall *incall)
 
 static void scanThread(StgTSO *tso, Visitor *v)
 {
+    v->sawYoung = false;
     visitRoot(v, &tso->closure);
     visitRoot(v, &tso->value);
     visitRoot(v, &tso->blockedOn);
     for (Timeout *t = tso->timeouts; t != NULL; t = t->outer) visitRoot(v, &t->exception);
+    if (tso->stack != NULL) scanStack(tso->stack, v);
+    if (isBound(tso)) visitRoot(v, &tso->incall->exception);
+    if (v->checks && v->sawYoung && tso->dirty != (uint32_t)currentEpoch) v->missed(v, tso, "a thread that refers to something young, and is not dirty");
+    if (v->minor) return;
     reachList(tso->throwers);
     reachList(tso->waiters);
-    if (tso->stack != NULL) scanStack(tso->stack, v);
-    if (!isBound(tso)) return;
-    visitRoot(v, &tso->incall->exception);
-    reachBelow(tso->incall);
+    if (isBound(tso)) reachBelow(tso->incall);
 }
 
 static size_t countScanned(void) { return roots.scanned; }
@@ -91,10 +117,12 @@ static size_t countScanned(void) { return roots.scanned; }
 /* Into the ring with the next ones.  First the record is fetched, half a ring later its stack, a quarter later the roots there. */
 static void fillRing(void)
 {
-    while (roots.length < AHEAD && roots.gray != NULL) {
-        StgTSO *tso = roots.gray;
-        roots.gray = tso->gray;
-        if (roots.gray != NULL) __builtin_prefetch(&roots.gray->gray);
+    while (roots.length < AHEAD) {
+        StgTSO *tso = atomic_load_explicit(&roots.gray, memory_order_acquire);
+        /* Nobody else takes any out, and none comes in twice: so its link is right. */
+        while (tso != NULL && !atomic_compare_exchange_weak_explicit(&roots.gray, &tso, tso->gray, memory_order_acquire, memory_order_acquire)) {}
+        if (tso == NULL) return;
+        if (tso->gray != NULL) __builtin_prefetch(&tso->gray->gray);
         __builtin_prefetch(tso);
         roots.ring[(roots.first + roots.length++) % AHEAD] = tso;
     }
@@ -146,8 +174,28 @@ static void scanUnbound(StgTSO *tso, void *unused)
     if (whyOf(tso) != ThreadBlockedOnCCall && !isWaitingInside(tso)) reach(tso);
 }
 
+/* A record that is not in use, or is a runtime's that has ended. */
+static bool hasNoRoots(const StgTSO *tso)
+{
+    return isBound(tso) ? isOld(tso->incall) : whyOf(tso) == THREAD_FREE;
+}
+
+static void scanDirty(Visitor *v)
+{
+    for (StgTSO *t = roots.dirty; t != NULL; t = t->dirtyLink) {
+        t->staysDirty = false;
+        if (hasNoRoots(t)) continue;
+        scanThread(t, v);
+        t->staysDirty = v->sawYoung;
+    }
+}
+
 void scanThreadRoots(Visitor *v)
 {
+    if (v->minor) {
+        scanDirty(v);
+        return;
+    }
     eachTask(scanTask, NULL);
     eachThread(scanUnbound, NULL);
     while (scanOne(v)) {}
@@ -264,13 +312,39 @@ static void sweepTask(Task *task, void *unused)
 {
     for (InCall *i = task->incall; i != NULL; i = i->prev) sweepHandle(&i->tso, NULL);
 }
-static void sweep(bool minor)
+
+/* Threads that still refer to something young go back into the list, and those that are running. */
+static void sweepDirty(bool minor)
 {
-    eachThread(sweepHandle, NULL);
-    eachTask(sweepTask, NULL);
+    Capability *keeper = &capabilities[0];
+    for (StgTSO *t = roots.dirty, *next; t != NULL; t = next) {
+        next = t->dirtyLink;
+        sweepHandle(t, NULL);
+        bool stays = minor && (t->staysDirty || (t->handle != NULL && isYoung(t->handle)));
+        t->dirty = 0;
+        if (stays) markDirty(keeper, t);
+    }
+    roots.dirty = NULL;
+    for (unsigned i = 0; i < numCapabilities; i++) {
+        Stack *stack = regsOf(&capabilities[i])->stack;
+        if (stack != NULL) markDirty(&capabilities[i], stack->tso);
+    }
 }
 
-void forgetThreadRoots(void) { roots.gray = roots.revived = NULL; }
+static void sweep(bool minor)
+{
+    if (!minor) {
+        eachThread(sweepHandle, NULL);
+        eachTask(sweepTask, NULL);
+    }
+    sweepDirty(minor);
+}
+
+void forgetThreadRoots(void)
+{
+    roots.gray = NULL;
+    roots.revived = roots.dirty = NULL;
+}
 
 void initThreadRoots(void)
 {

@@ -11,6 +11,7 @@ void initThreadRoots(void);
 /* In a forked child: no collection is under way. */
 void forgetThreadRoots(void);
 
+
 /* After a collection, the world still stopped: threads found to be blocked for ever get their exception. */
 void interruptRevived(void);
 

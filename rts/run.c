@@ -231,6 +231,7 @@ static bool adoptNext(Capability *cap, Stack *stack)
     setCapOf(next, cap);
     setStackOf(next, stack);
     stack->tso = next;
+    markDirty(cap, next);
     atomic_store_explicit(&next->onCpu, 1, memory_order_relaxed);
     atomic_store_explicit(&cap->switches, cap->switches + 1, memory_order_relaxed);
     /* Pairs with prodThread: it sees the stack and lets it poll, or this sees what is pending. */

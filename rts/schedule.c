@@ -9,6 +9,7 @@
 #include "switch.h"
 #include "rts/Threads.h"
 #include "throwto.h"
+#include "gc/crew.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -94,7 +95,7 @@ static void noteCollection(RtsCollection *c)
 }
 
 /* The world is stopped.  Returns whether the heap had the memory to begin. */
-static bool collectStopped(uint64_t began, RtsCollection *c)
+static bool collectStopped(uint64_t began, bool major, RtsCollection *c)
 {
     Nursery *nurseries[MAX_CAPABILITIES];
     unsigned n = numCapabilities;
@@ -104,12 +105,15 @@ static bool collectStopped(uint64_t began, RtsCollection *c)
         if (capabilities[i].holder == HOLDER_STOPPED) forgetDebts(nurseries[i]);
     }
     *c = (RtsCollection){ .number = totals.collections + 1, .stop_ns = lastStopNanos() };
-    bool ok = collectHeap(nurseries, n, c);
+    bool ok = collectHeap(nurseries, n, major, c);
     if (ok) interruptRevived();
     c->pause_ns = osMonotonicNanos() - began;
     if (ok) noteCollection(c);
     return ok;
 }
+
+/* A worker without anything to do helps the others collect. */
+static void inviteWorker(void) { runOnWorker(helpCollect); }
 
 /* After the world goes on: what the host hears of a collection. */
 static void afterCollection(Task *task, const RtsCollection *c)
@@ -131,7 +135,7 @@ static bool collectHere(Task *task)
     RtsCollection c;
     uint64_t began = osMonotonicNanos();
     if (!stopWorld(task->cap, 0)) return false;
-    bool ok = collectStopped(began, &c);
+    bool ok = collectStopped(began, false, &c);
     restartWorld(task->cap);
     if (ok) afterCollection(task, &c);
     return true;
@@ -153,7 +157,7 @@ void awaitReleases(void)
     for (uint32_t n; (n = releasesRunning) != 0;) osFutexWait(&releasesRunning, n, -1);
 }
 
-bool performCollection(void)
+bool performCollection(bool major)
 {
     RtsCollection c;
     Task *task = newTask();
@@ -164,13 +168,21 @@ bool performCollection(void)
         leaveStopped();
         return false;
     }
-    bool ok = collectStopped(began, &c);
+    bool ok = collectStopped(began, major, &c);
     /* While the world is stopped: the end of the runtime comes before this, or waits for it. */
     releasesRunning++;
     restartWorld(NULL);
     if (ok) afterCollection(task, &c);
     if (--releasesRunning == 0) osFutexWake(&releasesRunning, INT32_MAX);
     return true;
+}
+
+void rts_collect(Stack *stack, bool major)
+{
+    forbidInsideUnsafe(stack, "rts_collect");
+    if (major) heap.wantMajor = true;
+    atomic_fetch_or_explicit(&stack->cap->attention, ATTENTION_COLLECT, memory_order_relaxed);
+    safepoint(stack);
 }
 
 /* ---- Safepoints ---- */
@@ -229,7 +241,9 @@ static bool serviceAll(Stack *stack)
 bool serviceRequests(Stack *stack)
 {
     static _Atomic unsigned turn;
-    if (turn++ % 4 == 0) atomic_fetch_or(&stack->cap->attention, ATTENTION_COLLECT);
+    unsigned now = turn++;
+    if (now % 32 == 0) heap.wantMajor = true;
+    if (now % 4 == 0) atomic_fetch_or(&stack->cap->attention, ATTENTION_COLLECT);
     if (!serviceAll(stack)) return false;
     return numCapabilities < 2 || (yieldCapability(stack) && serviceAll(stack));
 }
@@ -450,7 +464,7 @@ static void lookWhenIdle(void)
     idleness.armed = 0;
     if (idleness.looked == idleness.armedAt) return;
     idleness.looked = idleness.armedAt;
-    performCollection();
+    performCollection(true);
 }
 
 static void idleTimerFired(Timer *timer) { runOnWorker(lookWhenIdle); }
@@ -463,6 +477,7 @@ static void noteRest(void)
 
 void initSchedule(uint64_t idle_ns)
 {
+    inviteHelper = inviteWorker;
     idleness.delay = idle_ns;
     idleness.timer.fire = idleTimerFired;
     idleness.timer.place = 0;

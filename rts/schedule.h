@@ -30,7 +30,7 @@ void regainThread(Stack *stack);
 void killInCall(InCall *incall);
 
 /* Collect for who holds no capability.  false: there is no runtime. */
-bool performCollection(void);
+bool performCollection(bool major);
 
 /* Wait until release functions and hooks that follow such collections have run.  Context: exit. */
 void awaitReleases(void);

@@ -128,7 +128,7 @@ static void ringEverybody(Task *task, void *unused) { ringTask(task); }
 static bool startNurseries(unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
-        if (!initNursery(&capabilities[i].nursery, wantCollection)) return false;
+        if (!initNursery(&capabilities[i].nursery, topologyNodeOfCapability(i), wantCollection)) return false;
     return true;
 }
 

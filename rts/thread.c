@@ -119,6 +119,7 @@ StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mas
     atomic_store_explicit(&tso->breakable, NULL, memory_order_relaxed);
     atomic_store_explicit(&tso->pending, 0, memory_order_relaxed);
     setWhy(tso, THREAD_NEW);
+    markDirty(cap, tso);
     /* Atomic: countThreadsMade reads it from outside. */
     __atomic_store_n(&cap->threadsMade, cap->threadsMade + 1, __ATOMIC_RELAXED);
     return tso;
@@ -243,6 +244,7 @@ static HaskellObj makeHandle(Capability *cap, StgTSO *tso)
     handle->ended = ThreadRunning;
     /* Release: pairs with the acquire in threadHandle, if another thread made it. */
     __atomic_store_n(&tso->handle, (HaskellObj)handle, __ATOMIC_RELEASE);
+    markDirty(cap, tso);
     return (HaskellObj)handle;
 }
 

@@ -93,12 +93,15 @@ struct StgTSO_ {
     _Atomic uint32_t hasWaiters;
     _Atomic uint8_t known;      /* [lock: own to clear] it may be given a ThreadId by others: unbound ones once they run, bound ones once they have one */
     bool limited;               /* [owner] allocLeft is a limit */
+    bool staysDirty;            /* [stopped] something young was left in its roots */
+    _Atomic uint32_t dirty;     /* [atomic] the epoch, if it is in the list of those that the next collection scans (gc/heap.h) */
     StgTSO *wakeLink;           /* [stopped] revived */
     void *waitRecord;           /* [owner] memory of a wait for a descriptor */
     uint64_t id;                /* [owner] */
     int64_t allocLeft;          /* [owner] bytes; the counter of rts_setAllocationCounter */
     char label[32];
-    uint64_t unused[2];         /* whole cache lines */
+    StgTSO *dirtyLink;          /* [in the list] next dirty one */
+    uint64_t unused;            /* whole cache lines */
     Timer timer;                /* delays, deadlines */
 };
 

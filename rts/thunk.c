@@ -42,8 +42,10 @@ static void noteStatic(StgStaticThunk *thunk)
     releaseLock(&statics.lock);
 }
 
+/* A young value of one is remembered, as every old object's. */
 void scanStaticThunks(Visitor *v)
 {
+    if (v->minor) return;
     acquireLock(&statics.lock);
     for (StgStaticThunk *t = statics.entered; t != END_OF_LIST; t = t->link)
         if (t->state != 0 && !isBlackHoleMark(t->state)) visitRoot(v, (HaskellObj *)&t->state);

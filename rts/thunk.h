@@ -26,6 +26,7 @@ static inline StgWord thunkState(HaskellObj thunk)
 void wakeThunkWaiters(Stack *stack, HaskellObj thunk);
 static inline void setThunkState(Stack *stack, HaskellObj thunk, StgWord state)
 {
+    rememberIfOld(&stack->cap->nursery, thunk, (HaskellObj *)&((StgThunk *)thunk)->state, (HaskellObj)state);
     /* Release: pairs with thunkState. */
     __atomic_store_n(&((StgThunk *)thunk)->state, state, __ATOMIC_RELEASE);
     /* Pairs with waitForEvaluator. */

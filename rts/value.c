@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The same kinds, once the collector has made the object old. */
+#define OLD_INFO(K, text) { CLOSURE_##K, INFO_OLD, 0, 0, 0, 0, NULL, text, NULL }
+const StgInfoTable oldMutVar_info = OLD_INFO(MUTVAR, "MutVar"), oldArray_info = OLD_INFO(ARRAY, "array"), oldMVar_info = OLD_INFO(MVAR, "MVar");
+
 #define KIND_INFO(K, text) const StgInfoTable capstan_##K##_info = { CLOSURE_##K, 0, 0, 0, 0, 0, NULL, text, NULL }
 KIND_INFO(PAP, "partial application");
 KIND_INFO(AP, "application");
@@ -290,18 +294,21 @@ HaskellObj rts_getElem(HaskellObj array, size_t i)
     return p == NULL ? CAPSTAN_POISON : __atomic_load_n(p, CAPSTAN_LOAD_ORDER);
 }
 
-/* The write barrier: publishing an object is a release. */
-static inline void writeField(HaskellObj *field, HaskellObj v)
+/* The element of an array of cap's holder that may be written; NULL after complaining. */
+static HaskellObj *elementToWrite(Capability *cap, HaskellObj *array, size_t i)
 {
-    __atomic_store_n(field, v, __ATOMIC_RELEASE);
+    if (cap->dead != RTS_OK || !mayUse(cap)) return NULL;
+    *array = follow(*array);
+    return elementAt(*array, i);
 }
 
 void rts_setElem(Capability *cap, HaskellObj array, size_t i, HaskellObj v)
 {
-    if (cap->dead != RTS_OK || !mayUse(cap)) return;
-    HaskellObj *p = elementAt(array, i);
-    if (p != NULL) writeField(p, v);
+    HaskellObj *p = elementToWrite(cap, &array, i);
+    if (p != NULL) rts_storeSlot(cap, array, p, v);
 }
+
+void rts_rememberStore(Capability *cap, HaskellObj *slot, HaskellObj v) { rememberStore(&cap->nursery, slot, v); }
 
 HaskellObj rts_mkMutVar(Capability *cap, HaskellObj initial)
 {
@@ -318,15 +325,16 @@ void rts_writeMutVar(Capability *cap, HaskellObj var, HaskellObj v)
 {
     if (cap->dead != RTS_OK || !mayUse(cap)) return;
     var = expect(var, CLOSURE_MUTVAR, "a mutable variable");
-    if (var != NULL) writeField(&((StgMutVar *)var)->value, v);
+    if (var != NULL) rts_storeSlot(cap, var, &((StgMutVar *)var)->value, v);
 }
 
 bool rts_casMutVar(Capability *cap, HaskellObj var, HaskellObj expected, HaskellObj desired)
 {
     if (cap->dead != RTS_OK || !mayUse(cap)) return false;
     var = expect(var, CLOSURE_MUTVAR, "a mutable variable");
-    return var != NULL && __atomic_compare_exchange_n(&((StgMutVar *)var)->value, &expected, desired, false,
-                                                      __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    if (var == NULL) return false;
+    if (CAPSTAN_UNLIKELY(rts_info(var)->flags & INFO_OLD)) rts_rememberStore(cap, &((StgMutVar *)var)->value, desired);
+    return __atomic_compare_exchange_n(&((StgMutVar *)var)->value, &expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
 HaskellObj rts_mkCon(Capability *cap, const StgInfoTable *info, const HaskellObj *fields)

@@ -278,6 +278,7 @@ void actBytes(Worker *worker)
         if (oneIn(worker, 4) && runtimeIsStable(&call)) ptr = keepValue(call.result);
     }
     endCall(&call);
+    /* rootcheck: address is that of pinned or external bytes, which ptr keeps */
     if (ptr != NULL) keepBytes(worker, ptr, address, pattern, length, call.phase);
 }
 

@@ -104,7 +104,7 @@ CAPSTAN_IO(schedFly, how, board)
     case 0: rts_takeMVar(stack, rts_mkMVar(stack->cap)); break;
     case 1: rts_threadDelay(stack, 50000); break;
     case 2: rts_force(stack, rts_getElem(board, BOARD_PAIR)); break;
-    case 3: return CAPSTAN_UNIT;
+    case 3: break;
     default:
         for (unsigned i = POLLS(200000); i > 0; i--) rts_poll(stack);
     }

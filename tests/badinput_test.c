@@ -80,7 +80,7 @@ static void expectDead(Capability *cap, RtsStatus why)
     rts_pollCap(&cap);
     rts_showException(cap, rts_getException(cap), text, sizeof text);
     rts_unlock(cap);
-    rts_unlock(cap);
+    rts_unlock(cap); /* rootcheck: used on purpose when it is held no more */
 }
 
 /* Must come first: nothing has been started yet. */
@@ -252,7 +252,7 @@ static void test_unlock_not_held(void **state)
     assert_int_equal(rts_getInt(rts_mkInt(cap, 7)), 7);
     rts_unlock(cap);
     assert_int_equal(heardOtherErrors(), 0);
-    rts_unlock(cap);
+    rts_unlock(cap); /* rootcheck: used on purpose when it is held no more */
     rts_unlock(cap);
     assert_int_equal(heardError(RTS_NOT_HOLDER), 2);
     assert_int_equal(callWell(), 42);
@@ -292,7 +292,7 @@ static void test_unlock_in_unsafe_call(void **state)
     assert_int_equal(startHooked(1), RTS_OK);
     Capability *cap = rts_lock();
     rts_unlock(cap); /* the only one there is */
-    assert_int_equal(callUnsafely(unlockOuter, cap, &value), Success);
+    assert_int_equal(callUnsafely(unlockOuter, cap, &value), Success); /* rootcheck: used on purpose when it is held no more */
     assert_int_equal(heardError(RTS_OUT_OF_ORDER), 1);
     assert_int_equal(callWell(), 42);
     hs_exit();

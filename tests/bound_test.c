@@ -285,14 +285,14 @@ CAPSTAN_IO(callReadMasked, ms)
 
 static HaskellObj breakOff(Stack *stack, HaskellObj io, bool own)
 {
-    HaskellObj out = rts_mkMVar(stack->cap), id = CAPSTAN_UNIT;
-    CAPSTAN_ROOTS(stack, io, out, id);
+    HaskellObj out = rts_mkMVar(stack->cap), id = CAPSTAN_UNIT, result = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, io, out, id, result);
     inC = 0;
     HaskellObj body = APPLY(stack->cap, schedReport, io, out);
     id = own ? rts_forkOS(stack, body) : rts_fork(stack, body);
     while (!inC) rts_threadDelay(stack, 200);
     rts_killThread(stack, id);
-    HaskellObj result = rts_takeMVar(stack, out);
+    result = rts_takeMVar(stack, out);
     awaitEnd(stack, &id);
     CAPSTAN_UNROOT(stack);
     return result;

@@ -457,7 +457,7 @@ static void test_leftovers(void **state)
     rts_setInCallCapability(3, 0);
     rts_setInCallCapability(-1, 0);
     hs_thread_done();
-    rts_unlock(cap);
+    rts_unlock(cap); /* rootcheck: used on purpose when it is held no more */
     assert_int_equal(getNumCapabilities(), 0);
     assert_int_equal(startHooked(1), RTS_OK);
     assert_int_equal(callWell(), 42);

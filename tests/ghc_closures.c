@@ -28,19 +28,12 @@
 #define READ(_, typed) READ_ONE typed
 #define READ_ONE(T, x) __attribute__((unused)) Hs##T x = rts_get##T(x##_);
 
-#define MAKE(T, value) MAKE_##T(value)
-#define MAKE_Int(v)       rts_mkInt(stack->cap, (v))
-#define MAKE_Word64(v)    rts_mkWord64(stack->cap, (v))
-#define MAKE_Word32(v)    rts_mkWord32(stack->cap, (v))
-#define MAKE_Word8(v)     rts_mkWord8(stack->cap, (v))
-#define MAKE_Int64(v)     rts_mkInt64(stack->cap, (v))
-#define MAKE_Int32(v)     rts_mkInt32(stack->cap, (v))
-#define MAKE_Int16(v)     rts_mkInt16(stack->cap, (v))
-#define MAKE_Float(v)     rts_mkFloat(stack->cap, (v))
-#define MAKE_Double(v)    rts_mkDouble(stack->cap, (v))
-#define MAKE_Bool(v)      rts_mkBool(stack->cap, (v))
-#define MAKE_FunPtr(v)    rts_mkFunPtr(stack->cap, (v))
-#define MAKE_Unit(v)      ((v), CAPSTAN_UNIT)
+/* Functions, so that the capability is read after the value has been computed: that may be a safepoint. */
+#define MAKE(T, value) make##T(stack, (value))
+#define MAKER(T) static HaskellObj make##T(Stack *stack, Hs##T v) { return rts_mk##T(stack->cap, v); }
+MAKER(Int)   MAKER(Int64)  MAKER(Int32) MAKER(Int16)  MAKER(Word64) MAKER(Word32) MAKER(Word8)
+MAKER(Float) MAKER(Double) MAKER(Bool)  MAKER(FunPtr)
+#define makeUnit(stack, v) ((v), CAPSTAN_UNIT)
 
 /* Expands its arguments before m counts them. */
 #define CALL(m, ...) m(__VA_ARGS__)

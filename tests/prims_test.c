@@ -282,7 +282,8 @@ CAPSTAN_IO(useAll)
     HaskellObj throw = applied(stack, &capstan_throwTo_closure, lazily(stack, id));
     rts_runIO(stack, applied(stack, throw, CAPSTAN_SMALL_INT(3)));
     CHECK(rts_takeMVar(stack, mvar) == CAPSTAN_SMALL_INT(3));
-    CHECK(rts_runIO(stack, &capstan_myThreadId_closure) == rts_myThreadId(stack));
+    id = rts_runIO(stack, &capstan_myThreadId_closure);
+    CHECK(id == rts_myThreadId(stack));
     CAPSTAN_UNROOT(stack);
     return CAPSTAN_UNIT;
 }

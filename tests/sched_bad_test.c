@@ -421,7 +421,7 @@ static void unlockFromOutside(HaskellObj io)
     sleepMs(5);
     Capability *cap = blockedCap;
     rts_unlock(cap);
-    rts_unlock(cap);
+    rts_unlock(cap); /* rootcheck: used on purpose when it is held no more */
     rts_evalIO(&cap, &useNonsense_closure, &value);
     assert_true(cap == blockedCap && value == CAPSTAN_POISON);
     assert_int_equal(heardError(RTS_NOT_HOLDER), 3);

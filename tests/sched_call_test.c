@@ -232,7 +232,7 @@ CAPSTAN_IO(requestSafely, n)
     for (HsInt i = 0; i < count; i++) {
         rts_putMVar(stack, box, rts_mkMutVar(stack->cap, rts_int(stack, i)));
         rts_safeCall(stack, requestOne, NULL);
-        CHECK(rts_readMutVar(rts_takeMVar(stack, box)) == rts_int(stack, i));
+        CHECK(rts_intValue(rts_readMutVar(rts_takeMVar(stack, box))) == i);
         for (int j = 0; j < 100; j++) rts_mkMVar(stack->cap);
         rts_yield(stack);
     }

@@ -59,6 +59,83 @@ static void testLostInCalls(void **state)
     for (int i = 0; i < 8; i++) assert_int_equal((intptr_t)joinThread(threads[i]), 1);
 }
 
+/* ---- With a budget: found once nothing of it can come any more ---- */
+
+static HaskellObj loseBody(Stack *stack, void *unused) { return rts_takeMVar(stack, rts_mkMVar(stack->cap)); }
+static _Atomic bool lastWait;
+/* The first wait ends by the deadline, which it catches; the second is nobody's but the collector's. */
+CAPSTAN_IO(loseTwice)
+{
+    HaskellObj result = CAPSTAN_UNIT;
+    CHECK(!rts_try(stack, loseBody, NULL, &result) && result == &capstan_TimedOut_closure);
+    lastWait = true;
+    return loseBody(stack, NULL);
+}
+CAPSTAN_IO(loseDeaf)
+{
+    return rts_withMask(stack, RtsMaskedUninterruptible, takeFresh, NULL);
+}
+CAPSTAN_IO(loseDeafInTime)
+{
+    HaskellObj result = CAPSTAN_UNIT;
+    rts_timeout(stack, 60 * 1000 * 1000, &loseDeaf_closure, &result);
+    return result;
+}
+
+static SchedulerStatus runWithin(HaskellObj io, HsInt64 us, RtsInCallHandle *handle, char text[200])
+{
+    Capability *cap;
+    RtsLockOpts opts = RTS_LOCK_OPTS_INIT;
+    opts.deadline_us = us;
+    opts.handle = handle;
+    assert_int_equal(rts_lockOpt(&cap, &opts), RTS_OK);
+    rts_evalIO(&cap, io, NULL);
+    SchedulerStatus status = rts_getSchedStatus(cap);
+    rts_showException(cap, rts_getException(cap), text, 200);
+    rts_unlock(cap);
+    return status;
+}
+static void testLostInTime(void **state)
+{
+    char text[200] = "";
+    uint64_t began = nowMs();
+    assert_int_equal(runWithin(&loseTwice_closure, 100000, NULL, text), Killed);
+    assert_string_equal(text, lostText);
+    /* Nothing ends a wait that is deaf: a deadline to come does not count. */
+    assert_int_equal(runWithin(&loseDeaf_closure, 60 * 1000 * 1000, NULL, text), Killed);
+    assert_string_equal(text, lostText);
+    expectLost(&loseDeafInTime_closure);
+    assert_true(nowMs() - began < (SLOW_BUILD ? 40000 : 10000));
+    /* One that is to come does. */
+    assert_int_equal(runWithin(&loseTake_closure, 200000, NULL, text), TimedOut);
+    assert_int_equal(failedChecks, 0);
+}
+
+static void *cancelLate(void *ptr)
+{
+    RtsInCallHandle handle;
+    while ((handle = __atomic_load_n((RtsInCallHandle *)ptr, __ATOMIC_ACQUIRE)) == 0 || !lastWait) sleepMs(1);
+    sleepMs(100);
+    hs_perform_gc();
+    sleepMs(50);
+    rts_cancel(handle);
+    return NULL;
+}
+/* Who has the handle may end it, also when the deadline has passed. */
+static void testHandleKeeps(void **state)
+{
+    HaskellObj each[] = { &loseTake_closure, &loseTwice_closure };
+    for (int i = 0; i < 2; i++) {
+        char text[200];
+        RtsInCallHandle handle = 0;
+        lastWait = i == 0;
+        pthread_t canceller = spawn(cancelLate, &handle);
+        assert_int_equal(runWithin(each[i], i == 0 ? -1 : 100000, &handle, text), Cancelled);
+        joinThread(canceller);
+    }
+    assert_int_equal(failedChecks, 0);
+}
+
 /* ---- Unbound threads: an exception that they can catch ---- */
 
 static _Atomic int told, ended;
@@ -392,7 +469,7 @@ static void testLostEvaluator(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ALL(testLostInCall), ALL(testLostInCalls), ALL(testLostThreads), ALL(testNotLost), ALL(testLostWithItsName), ALL(testPatience),
+        ALL(testLostInCall), ALL(testLostInCalls), ALL(testLostInTime), ALL(testHandleKeeps), ALL(testLostThreads), ALL(testNotLost), ALL(testLostWithItsName), ALL(testPatience),
         ALL(testLostBelow), ALL(testLostAbove), ALL(testKnot), ALL(testLostEvaluator),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

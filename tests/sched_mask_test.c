@@ -90,13 +90,13 @@ static HaskellObj forkAndAsk(Stack *stack, void *unused)
     HaskellObj box = rts_mkMVar(stack->cap);
     CAPSTAN_ROOTS(stack, box);
     FORK(stack, tellState, box);
-    HaskellObj first = rts_withMask(stack, RtsMaskedUninterruptible, takeUninterruptibly, &box);
-    CHECK(rts_intValue(first) == (HsInt)rts_getMaskingState(stack));
+    HsInt state = rts_intValue(rts_withMask(stack, RtsMaskedUninterruptible, takeUninterruptibly, &box));
+    CHECK(state == (HsInt)rts_getMaskingState(stack));
     rts_forkOn(stack, 1, APPLY(stack->cap, tellState, box));
     HaskellObj second = rts_takeMVar(stack, box);
-    CHECK(second == first);
+    CHECK(rts_intValue(second) == state);
     CAPSTAN_UNROOT(stack);
-    return first;
+    return second;
 }
 CAPSTAN_IO(forkMasked)
 {

@@ -147,7 +147,7 @@ CAPSTAN_IO(hitUnbound, what)
     HsInt kind = rts_intValue(what);
     HaskellObj gate = rts_mkMVar(stack->cap), done = rts_mkMVar(stack->cap), id = CAPSTAN_UNIT, helper = CAPSTAN_UNIT,
                thing = CAPSTAN_UNIT;
-    CAPSTAN_ROOTS(stack, gate, done, id, helper, thing);
+    CAPSTAN_ROOTS(stack, what, gate, done, id, helper, thing);
     thing = makeThing(stack, kind, &gate, &helper);
     id = FORK(stack, victim, what, thing, done);
     CHECK(awaitStatus(stack, &id, statusOf[kind]));
@@ -167,7 +167,7 @@ CAPSTAN_IO(hitBound, what)
     pthread_t thread;
     HaskellObj gate = rts_mkMVar(stack->cap), done = rts_mkMVar(stack->cap), name = rts_mkMVar(stack->cap), id = CAPSTAN_UNIT,
                helper = CAPSTAN_UNIT, thing = CAPSTAN_UNIT;
-    CAPSTAN_ROOTS(stack, gate, done, name, id, helper, thing);
+    CAPSTAN_ROOTS(stack, what, gate, done, name, id, helper, thing);
     thing = makeThing(stack, kind, &gate, &helper);
     thread = spawn(callStable, getStablePtr((StgPtr)APPLY(stack->cap, boundVictim, what, thing, done, name)));
     id = rts_takeMVar(stack, name);

@@ -227,12 +227,12 @@ CAPSTAN_IO(catchKill, mvar, done)
 
 CAPSTAN_IO(killBlocked)
 {
-    HaskellObj mvar = rts_mkMVar(stack->cap), done = rts_mkMVar(stack->cap), id = CAPSTAN_UNIT;
-    CAPSTAN_ROOTS(stack, mvar, done, id);
+    HaskellObj mvar = rts_mkMVar(stack->cap), done = rts_mkMVar(stack->cap), id = CAPSTAN_UNIT, result = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, mvar, done, id, result);
     id = rts_fork(stack, rts_apply(stack->cap, rts_apply(stack->cap, &catchKill_closure, mvar), done));
     while (rts_threadStatus(id) != ThreadBlockedOnMVar) rts_yield(stack);
     rts_killThread(stack, id);
-    HaskellObj result = rts_takeMVar(stack, done);
+    result = rts_takeMVar(stack, done);
     rts_killThread(stack, id); /* again, and after its end: nothing */
     CAPSTAN_UNROOT(stack);
     return result;

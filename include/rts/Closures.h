@@ -74,6 +74,7 @@ typedef enum {
 enum {
     INFO_STATIC = 1,    /* closures of this table are static objects, never in the heap */
     INFO_MADE = 2,      /* made by rts_newInfoTable */
+    INFO_OLD = 4,       /* of variables and arrays that the collector has made old: stores into them are remembered */
 };
 
 /* What the first word of a closure points to.  Static by the macros of rts/Managed.h, or made by rts_newInfoTable.

@@ -55,6 +55,8 @@ typedef struct {
     StgWord64 pause_ns;        /* from asking until everybody might go on */
     StgWord64 live_bytes, copied_bytes, allocated_bytes;  /* allocated: since the collection before */
     StgWord64 heap_bytes;      /* held from the operating system afterwards */
+    bool major;                /* everything was collected, not only what is young */
+    unsigned collectors;       /* threads that took part */
 } RtsCollection;
 
 typedef enum {

@@ -198,6 +198,24 @@ static inline HaskellObj rts_allocateCon(Capability *cap, const StgInfoTable *in
     con->info = info;
     return con;
 }
+/* The write barrier: v is stored into slot, a word of obj, which is a MutVar or an array (of its elements), not a thunk for one.  Whatever is
+ * reached through v is visible to who reads the slot.  Everything else that changes objects does this by itself.
+ * See: generational collectors' remembered sets; GHC's dirty_MUT_VAR. */
+CAPSTAN_API void rts_rememberStore(Capability *cap, HaskellObj *slot, HaskellObj v) CAPSTAN_NOSAFEPOINT;
+static inline void rts_storeSlot(Capability *cap, HaskellObj obj, HaskellObj *slot, HaskellObj v)
+{
+    if (CAPSTAN_UNLIKELY(rts_info(obj)->flags & INFO_OLD) && !rts_isImmediate(v)) rts_rememberStore(cap, slot, v);
+    __atomic_store_n(slot, v, __ATOMIC_RELEASE);
+}
+/* rts_writeMutVar and rts_setElem without their checks, inline. */
+static inline void rts_setMutVar(Capability *cap, HaskellObj var, HaskellObj v)
+{
+    rts_storeSlot(cap, var, &((StgMutVar *)var)->value, v);
+}
+static inline void rts_setArrayElem(Capability *cap, HaskellObj array, size_t i, HaskellObj v)
+{
+    rts_storeSlot(cap, array, &((StgArray *)array)->elems[i], v);
+}
 /* Integers of 63 bits without a call. */
 static inline HaskellObj rts_int(Stack *stack, HsInt i)
 {
@@ -243,6 +261,9 @@ static inline HaskellObj rts_force(Stack *stack, HaskellObj v)
 {
     return CAPSTAN_LIKELY(rts_isSmallInt(v) || (!rts_isThunk(v) && v != CAPSTAN_POISON)) ? v : rts_evaluate(stack, v);
 }
+
+/* Collect here: the young objects, or everything. */
+CAPSTAN_API void rts_collect(Stack *stack, bool major) CAPSTAN_SAFEPOINT;
 
 CAPSTAN_API void rts_pollStackSlow(Stack *stack) CAPSTAN_SAFEPOINT;
 /* A safepoint: one load and one branch.  Loops that neither call nor force anything need one. */

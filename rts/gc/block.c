@@ -1,190 +1,153 @@
-#include "gc/block.h"
+#include "gc/megablock.h"
 
-#include "base/lock.h"
 #include "base/report.h"
 #include "os/memory.h"
 #include "os/os.h"
+#include "os/topology.h"
 
 #include <string.h>
 
-/* The first 64 bytes of a megablock, where the descriptor of its block 0 would be. */
-typedef struct MegaHeader_ {
-    uint64_t freeMask;               /* [lock: blocks] bit i: block i is free */
-    struct MegaHeader_ *next, *prev; /* [lock: blocks] list of those with a free block */
-} MegaHeader;
-_Static_assert(sizeof(MegaHeader) <= sizeof(Block), "the header takes the place of descriptor 0");
+uintptr_t heapBase, heapSize, markOrigin;
 
-#define ALL_FREE (~(uint64_t)1)
+/* Addresses for a heap without a limit, on each of the first few nodes. */
+#define USUAL_RESERVATION ((size_t)256 << 30)
+#define LEAST_MEGABLOCKS  16u
+#define HUGE_PAGE_BYTES   ((size_t)2 << 20)
 
-enum { MEGA_UNCOMMITTED, MEGA_FREE, MEGA_USED };
+/* ---- The reservation: the heap, then its marks ---- */
 
-uintptr_t heapBase, heapSize;
+static size_t wholeReservation(size_t heapBytes) { return heapBytes + heapBytes / MEGABLOCK_BYTES * MEGABLOCK_MARK_BYTES; }
 
-static struct {
-    Lock lock;
-    uint8_t *megas;          /* [lock] state of each megablock of the reservation */
-    size_t count;            /* [const] of megablocks */
-    size_t lowest;           /* [lock] none below this is anything but MEGA_USED */
-    size_t top;              /* [lock] none from here on was ever committed */
-    size_t freeMegas;        /* [lock] in state MEGA_FREE */
-    MegaHeader *partial;     /* [lock] used ones with free blocks */
-    size_t freeBlocks;       /* [lock] in those */
-    size_t committed, peak;  /* [lock] bytes */
-} blocks = { .lock = LOCK_INIT(RANK_BLOCKS) };
+static size_t wantedReservation(size_t limit, size_t nodes)
+{
+    size_t size = USUAL_RESERVATION;
+    /* Fragments and the collector's copy come on top of a limit; address space is cheap. */
+    if (limit != 0 && limit < size / 8) size = (limit * 4 + 64 * MEGABLOCK_BYTES) & ~(MEGABLOCK_BYTES - 1);
+    /* Each node is to have room for everything. */
+    return size * nodes < USUAL_RESERVATION * 4 ? size * nodes : USUAL_RESERVATION * 4;
+}
 
 bool initBlocks(size_t limit)
 {
-    size_t size = (size_t)256 << 30;
-    /* Fragments and the collector's copy come on top of a limit; address space is cheap. */
-    if (limit != 0 && limit < size / 8) size = (limit * 4 + 64 * MEGABLOCK_BYTES) & ~(MEGABLOCK_BYTES - 1);
+    unsigned nodes = topologyNodes();
+    size_t size = wantedReservation(limit, nodes), halved = 0;
     void *base = NULL;
-    for (; size >= 16 * MEGABLOCK_BYTES && base == NULL; size = base ? size : size / 2 & ~(MEGABLOCK_BYTES - 1))
-        base = osReserve(size, MEGABLOCK_BYTES);
-    if (base == NULL) return false;
-    size_t count = size / MEGABLOCK_BYTES;
-    uint8_t *megas = rtsCalloc(count, 1);
-    if (megas == NULL) {
-        osRelease(base, size);
+    for (; base == NULL; size = halved) {
+        if (size < LEAST_MEGABLOCKS * MEGABLOCK_BYTES) return false;
+        base = osReserve(wholeReservation(size), HUGE_PAGE_BYTES);
+        halved = base ? size : size / 2 & ~(MEGABLOCK_BYTES - 1);
+    }
+    if (!initMegaTables(size / MEGABLOCK_BYTES, nodes)) {
+        osRelease(base, wholeReservation(size));
         return false;
     }
     heapBase = (uintptr_t)base;
     heapSize = size;
-    blocks.megas = megas;
-    blocks.count = count;
-    blocks.lowest = blocks.top = blocks.freeMegas = blocks.freeBlocks = 0;
-    blocks.partial = NULL;
-    blocks.committed = blocks.peak = 0;
+    markOrigin = heapBase + heapSize - (heapBase >> 6);
     return true;
 }
 
 void freeAllBlocks(void)
 {
     if (heapBase == 0) return;
-    osRelease((void *)heapBase, heapSize);
-    rtsFree(blocks.megas);
-    blocks.megas = NULL;
+    osRelease((void *)heapBase, wholeReservation(heapSize));
+    freeMegaTables();
     heapBase = heapSize = 0;
-    blocks.committed = 0;
 }
 
-void forgetBlocks(void) { renewLock(&blocks.lock); }
+void forgetBlocks(void) { renewLock(&megas.lock); }
 
 void forgetAllBlocks(void)
 {
-    blocks.megas = NULL;
+    forgetMegaTables();
     heapBase = heapSize = 0;
 }
 
-static MegaHeader *megaAt(size_t i) { return (MegaHeader *)(heapBase + i * MEGABLOCK_BYTES); }
-static size_t megaIndex(const void *p) { return ((uintptr_t)p - heapBase) / MEGABLOCK_BYTES; }
+/* ---- Runs of blocks ---- */
 
-static void linkPartial(MegaHeader *m)
-{
-    m->prev = NULL;
-    m->next = blocks.partial;
-    if (m->next) m->next->prev = m;
-    blocks.partial = m;
-}
-
-static void unlinkPartial(MegaHeader *m)
-{
-    if (m->prev) m->prev->next = m->next;
-    else blocks.partial = m->next;
-    if (m->next) m->next->prev = m->prev;
-}
-
-static bool commitMegas(size_t first, size_t n)
-{
-    for (size_t i = first; i < first + n; i++) {
-        if (blocks.megas[i] != MEGA_UNCOMMITTED) continue;
-        if (!osCommit(megaAt(i), MEGABLOCK_BYTES)) return false;
-        blocks.megas[i] = MEGA_FREE;
-        blocks.freeMegas++;
-        blocks.committed += MEGABLOCK_BYTES;
-        if (i >= blocks.top) blocks.top = i + 1;
-    }
-    if (blocks.committed > blocks.peak) blocks.peak = blocks.committed;
-    return true;
-}
-
-/* A megablock that is committed already: there is one. */
-static size_t findFreeMega(void)
-{
-    size_t i = blocks.lowest;
-    while (blocks.megas[i] != MEGA_FREE) i++;
-    return i;
-}
-
-/* n megablocks in a row that are not in use: index of the first, or count. */
-static size_t findMegaRun(size_t n)
-{
-    while (blocks.lowest < blocks.top && blocks.megas[blocks.lowest] == MEGA_USED) blocks.lowest++;
-    size_t run = 0;
-    for (size_t i = blocks.lowest; i < blocks.count; i++) {
-        run = blocks.megas[i] == MEGA_USED ? 0 : run + 1;
-        if (run == n) return i + 1 - n;
-    }
-    return blocks.count;
-}
-
-static MegaHeader *takeMegas(size_t n)
-{
-    /* A collection counts on what is committed: take that first. */
-    size_t first = n == 1 && blocks.freeMegas > 0 ? findFreeMega() : findMegaRun(n);
-    if (first == blocks.count || !commitMegas(first, n)) return NULL;
-    memset(blocks.megas + first, MEGA_USED, n);
-    blocks.freeMegas -= n;
-    return megaAt(first);
-}
-
-static void returnMegas(MegaHeader *m, size_t n)
-{
-    size_t first = megaIndex(m);
-    memset(blocks.megas + first, MEGA_FREE, n);
-    blocks.freeMegas += n;
-    if (first < blocks.lowest) blocks.lowest = first;
-}
-
-/* The lowest bit at which n ones in a row begin, or 64. */
-static unsigned findRun(uint64_t mask, size_t n)
-{
-    for (size_t have = 1; have < n && mask != 0;) {
-        size_t step = have < n - have ? have : n - have;
-        mask &= mask >> step;
-        have += step;
-    }
-    return mask == 0 ? 64 : (unsigned)__builtin_ctzll(mask);
-}
-
+static MegaHeader *headerOf(const Block *b) { return (MegaHeader *)((uintptr_t)b & ~(MEGABLOCK_BYTES - 1)); }
 static uint64_t bits(unsigned first, size_t n) { return (n == 64 ? ~(uint64_t)0 : ((uint64_t)1 << n) - 1) << first; }
 
-static Block *initGroup(MegaHeader *m, unsigned first, size_t n)
+/* The length of the longest run of ones.  power[k] has a one where a run of 1 << k begins. */
+static unsigned longestRun(uint64_t mask)
 {
-    Block *b = (Block *)m + first;
-    b->start = b->free = b->scan = (StgWord *)((uintptr_t)m + first * BLOCK_BYTES);
-    b->link = NULL;
-    b->blocks = (uint32_t)n;
-    b->flags = 0;
-    return b;
+    uint64_t power[6] = { mask };
+    unsigned k = 0;
+    if (mask == 0) return 0;
+    for (; k < 5; k++)
+        if ((power[k + 1] = power[k] & power[k] >> (1u << k)) == 0) break;
+    unsigned run = 1u << k;
+    uint64_t x = power[k];
+    while (k-- > 0) {
+        uint64_t y = x & power[k] >> run;
+        if (y == 0) continue;
+        x = y;
+        run += 1u << k;
+    }
+    return run;
 }
 
-static Block *allocSmallGroup(size_t n)
+static unsigned binOf(uint64_t freeMask) { return freeMask == 0 ? BIN_NONE : longestRun(freeMask); }
+
+static void moveToBin(MegaHeader *m, unsigned bin)
 {
-    MegaHeader *m = blocks.partial;
-    unsigned first = 64;
-    for (; m != NULL; m = m->next)
-        if ((first = findRun(m->freeMask, n)) < 64) break;
-    if (m == NULL) {
-        if ((m = takeMegas(1)) == NULL) return NULL;
-        m->freeMask = ALL_FREE;
-        blocks.freeBlocks += MEGABLOCK_BLOCKS - 1;
-        linkPartial(m);
-        first = 1;
-    }
-    m->freeMask &= ~bits(first, n);
-    blocks.freeBlocks -= n;
-    if (m->freeMask == 0) unlinkPartial(m);
-    return initGroup(m, first, n);
+    if (m->bin == bin) return;
+    size_t mega = megaOf(m);
+    if (m->bin == BIN_FREE) takeFree(mega);
+    else if (m->bin != BIN_NONE) leaveBin(mega, m->bin);
+    m->bin = bin;
+    if (bin == BIN_FREE) putFree(mega);
+    else if (bin != BIN_NONE) enterBin(mega, bin);
+}
+
+/* A megablock's blocks count as free blocks while some but not all of them are in use. */
+static void setFreeMask(MegaHeader *m, uint64_t mask)
+{
+    size_t before = m->freeMask == ALL_FREE ? 0 : (size_t)__builtin_popcountll(m->freeMask);
+    size_t after = mask == ALL_FREE ? 0 : (size_t)__builtin_popcountll(mask);
+    megas.freeBlocks += after - before;
+    m->freeMask = mask;
+    moveToBin(m, binOf(mask));
+}
+
+/* The one with the least room for n blocks in a row among a node's; NULL: none has. */
+static MegaHeader *roomOn(unsigned node, size_t n)
+{
+    uint64_t fit = megas.node[node].nonEmpty & ~(uint64_t)0 << n;
+    if (fit == 0) return NULL;
+    unsigned bin = (unsigned)__builtin_ctzll(fit);
+    MegaHeader *m = megaAt(lowestInBin(node, bin));
+    if (bin == BIN_FREE) *m = (MegaHeader){ .freeMask = ALL_FREE, .bin = BIN_FREE, .node = node };
+    return m;
+}
+
+static MegaHeader *roomByGrowing(unsigned node, size_t n)
+{
+    MegaHeader *m = NULL;
+    while (m == NULL && growNode(node, 1)) m = roomOn(node, n); /* others may have been faster */
+    return m;
+}
+
+/* What is committed on other nodes comes behind what can be committed on this. */
+static MegaHeader *roomFor(unsigned node, size_t n)
+{
+    MegaHeader *m = roomOn(node, n);
+    if (m == NULL) m = roomByGrowing(node, n);
+    for (unsigned i = 1; m == NULL && i < megas.nodes; i++) m = roomOn((node + i) % megas.nodes, n);
+    for (unsigned i = 1; m == NULL && i < megas.nodes; i++) m = roomByGrowing((node + i) % megas.nodes, n);
+    return m;
+}
+
+static Block *initGroup(Block *b, size_t n)
+{
+    MegaHeader *m = headerOf(b);
+    b->start = b->free = b->scan = (StgWord *)((uintptr_t)m + (size_t)(b - (Block *)m) * BLOCK_BYTES);
+    b->limit = b->start + n * BLOCK_WORDS;
+    b->link = b->todo = NULL;
+    b->blocks = (uint32_t)n;
+    b->flags = 0;
+    b->node = m->node;
+    return b;
 }
 
 size_t blocksForGroup(size_t n)
@@ -193,87 +156,204 @@ size_t blocksForGroup(size_t n)
     return (n + MEGABLOCK_BLOCKS) / MEGABLOCK_BLOCKS * MEGABLOCK_BLOCKS;
 }
 
-Block *allocBlocks(size_t n)
+static Block *takeSmallGroup(size_t n, unsigned node)
 {
-    if (n > heapSize / BLOCK_BYTES) return NULL;
-    acquireLock(&blocks.lock);
-    Block *b = NULL;
-    if (n < MEGABLOCK_BLOCKS) {
-        b = allocSmallGroup(n);
-    } else {
-        MegaHeader *m = takeMegas(blocksForGroup(n) / MEGABLOCK_BLOCKS);
-        if (m != NULL) b = initGroup(m, 1, n);
+    MegaHeader *m = roomFor(node, n);
+    if (m == NULL) return NULL;
+    unsigned first = findOnes(m->freeMask, n);
+    setFreeMask(m, m->freeMask & ~bits(first, n));
+    return (Block *)m + first;
+}
+
+static Block *takeLargeGroup(size_t n, unsigned node)
+{
+    size_t mega = takeRun(blocksForGroup(n) / MEGABLOCK_BLOCKS, node);
+    if (mega == NO_MEGA) return NULL;
+    megaAt(mega)->node = nodeOfMega(mega);
+    return (Block *)megaAt(mega) + 1;
+}
+
+/* Descriptors are filled in without the lock: they are the new owner's. */
+Block *(allocBlocks)(size_t n, unsigned node)
+{
+    if (n == 0 || n > heapSize / BLOCK_BYTES) return NULL;
+    acquireLock(&megas.lock);
+    node %= megas.nodes;
+    Block *b = n < MEGABLOCK_BLOCKS ? takeSmallGroup(n, node) : takeLargeGroup(n, node);
+    releaseLock(&megas.lock);
+    return b == NULL ? NULL : initGroup(b, n);
+}
+
+static unsigned takeSingles(Block **out, unsigned count, MegaHeader *m)
+{
+    uint64_t mask = m->freeMask;
+    unsigned got = 0;
+    for (; got < count && mask != 0; mask &= mask - 1) out[got++] = (Block *)m + __builtin_ctzll(mask);
+    setFreeMask(m, mask);
+    return got;
+}
+
+unsigned allocBlockBatch(Block **out, unsigned count, unsigned node)
+{
+    unsigned got = 0;
+    if (heapSize == 0) return 0;
+    acquireLock(&megas.lock);
+    node %= megas.nodes;
+    MegaHeader *m = count == 0 ? NULL : roomFor(node, 1);
+    while (m != NULL) {
+        got += takeSingles(out + got, count - got, m);
+        m = got == count ? NULL : roomOn(node, 1);
     }
-    releaseLock(&blocks.lock);
-    return b;
+    releaseLock(&megas.lock);
+    for (unsigned i = 0; i < got; i++) initGroup(out[i], 1);
+    return got;
+}
+
+/* ---- Freeing ---- */
+
+static void putGroup(Block *b, size_t n)
+{
+    MegaHeader *m = headerOf(b);
+    if (n >= MEGABLOCK_BLOCKS) {
+        size_t first = megaOf(m), count = blocksForGroup(n) / MEGABLOCK_BLOCKS;
+        for (size_t i = first; i < first + count; i++) putFree(i);
+    } else {
+        uint64_t group = bits((unsigned)(b - (Block *)m), n);
+        ASSERT((m->freeMask & group) == 0);
+        setFreeMask(m, m->freeMask | group);
+    }
 }
 
 void freeBlocks(Block *b)
 {
     size_t n = b->blocks;
-    MegaHeader *m = (MegaHeader *)((uintptr_t)b & ~(MEGABLOCK_BYTES - 1));
-    acquireLock(&blocks.lock);
-    if (n >= MEGABLOCK_BLOCKS) {
-        returnMegas(m, blocksForGroup(n) / MEGABLOCK_BLOCKS);
-    } else {
-        if (m->freeMask == 0) linkPartial(m);
-        m->freeMask |= bits((unsigned)(b - (Block *)m), n);
-        blocks.freeBlocks += n;
-        if (m->freeMask == ALL_FREE) {
-            unlinkPartial(m);
-            blocks.freeBlocks -= MEGABLOCK_BLOCKS - 1;
-            returnMegas(m, 1);
-        }
-    }
-    releaseLock(&blocks.lock);
+    acquireLock(&megas.lock);
+    putGroup(b, n);
+    releaseLock(&megas.lock);
 }
 
+/* So many under one acquisition of the lock, at most. */
+#define FREE_AT_ONCE 64
+
+void freeBlockList(Block *list)
+{
+    while (list != NULL) {
+        acquireLock(&megas.lock);
+        for (int i = 0; i < FREE_AT_ONCE && list != NULL; i++) {
+            Block *b = list;
+            list = b->link;
+            putGroup(b, b->blocks);
+        }
+        releaseLock(&megas.lock);
+    }
+}
+
+/* ---- All nodes together ---- */
+
+static size_t countFreeBlocks(void) { return megas.freeBlocks + megas.freeMegas * (MEGABLOCK_BLOCKS - 1); }
+
+/* Nodes take turns, so that collecting threads of each find some of their own. */
 bool ensureFreeBlocks(size_t n)
 {
-    bool ok = true;
-    acquireLock(&blocks.lock);
-    for (size_t i = blocks.lowest; ok && blocks.freeBlocks + blocks.freeMegas * (MEGABLOCK_BLOCKS - 1) < n; i++) {
-        if (i >= blocks.count) ok = false;
-        else if (blocks.megas[i] == MEGA_UNCOMMITTED) ok = commitMegas(i, 1);
+    acquireLock(&megas.lock);
+    unsigned refused = 0;
+    for (unsigned node = 0; refused < megas.nodes && countFreeBlocks() < n; node = (node + 1) % megas.nodes) {
+        size_t missing = (n - countFreeBlocks() + MEGABLOCK_BLOCKS - 2) / (MEGABLOCK_BLOCKS - 1);
+        size_t share = (missing + megas.nodes - 1) / megas.nodes;
+        refused = growNode(node, share) ? 0 : refused + 1;
     }
-    releaseLock(&blocks.lock);
+    bool ok = countFreeBlocks() >= n;
+    releaseLock(&megas.lock);
     return ok;
-}
-
-void trimBlocks(size_t keep)
-{
-    acquireLock(&blocks.lock);
-    size_t keepMegas = keep / MEGABLOCK_BYTES;
-    for (size_t i = blocks.top; i-- > 0 && blocks.freeMegas > keepMegas;) {
-        if (blocks.megas[i] != MEGA_FREE) continue;
-        osDecommit(megaAt(i), MEGABLOCK_BYTES);
-        blocks.megas[i] = MEGA_UNCOMMITTED;
-        blocks.freeMegas--;
-        blocks.committed -= MEGABLOCK_BYTES;
-    }
-    releaseLock(&blocks.lock);
 }
 
 size_t usedMegablocks(void)
 {
-    acquireLock(&blocks.lock);
-    size_t n = blocks.top;
-    releaseLock(&blocks.lock);
+    acquireLock(&megas.lock);
+    size_t n = megas.top;
+    releaseLock(&megas.lock);
     return n;
 }
 
 size_t committedBytes(void)
 {
-    acquireLock(&blocks.lock);
-    size_t n = blocks.committed;
-    releaseLock(&blocks.lock);
-    return n;
+    acquireLock(&megas.lock);
+    size_t n = megas.committed;
+    releaseLock(&megas.lock);
+    return n * MEGABLOCK_BYTES;
 }
 
 size_t peakCommittedBytes(void)
 {
-    acquireLock(&blocks.lock);
-    size_t n = blocks.peak;
-    releaseLock(&blocks.lock);
-    return n;
+    acquireLock(&megas.lock);
+    size_t n = megas.peak;
+    releaseLock(&megas.lock);
+    return n * MEGABLOCK_BYTES;
+}
+
+void clearMarks(Block *b)
+{
+    size_t blocks = b->blocks < MEGABLOCK_BLOCKS ? b->blocks : 1;
+    memset(markWordOf(b->start), 0, blocks * (BLOCK_WORDS / 8));
+}
+
+/* What is in no bin is full, or a large group, over whose later headers the object runs: those only look like one if the bin agrees. */
+bool isAllocated(const void *p)
+{
+    if (!isInHeap(p)) return false;
+    size_t mega = megaOf(p);
+    const Stripe *s = &megas.stripe[mega / STRIPE_MEGABLOCKS];
+    uint64_t bit = bitOfMega(mega);
+    if (!(s->committed & bit) || s->bin[BIN_FREE] & bit) return false;
+    const MegaHeader *m = megaAt(mega);
+    if (m->bin >= BINS || !(s->bin[m->bin] & bit)) return true;
+    return !(m->freeMask >> ((uintptr_t)p % MEGABLOCK_BYTES >> BLOCK_SHIFT) & 1);
+}
+
+/* ---- What dead objects left ---- */
+
+/* Whole pages by giving them up, which does not touch those that are not there. */
+static void clearRange(uintptr_t low, uintptr_t high)
+{
+    uintptr_t page = osPageSize(), first = (low + page - 1) & ~(page - 1), last = high & ~(page - 1);
+    if (first >= last) {
+        memset((void *)low, 0, high - low);
+        return;
+    }
+    memset((void *)low, 0, first - low);
+    osDiscard((void *)first, last - first);
+    memset((void *)last, 0, high - last);
+}
+
+static void clearOnes(uintptr_t base, uint64_t ones, size_t bytes)
+{
+    while (ones != 0) {
+        unsigned first = (unsigned)__builtin_ctzll(ones);
+        uint64_t rest = ~(ones >> first);
+        size_t n = rest == 0 ? 64 : (size_t)__builtin_ctzll(rest);
+        clearRange(base + first * bytes, base + (first + n) * bytes);
+        ones &= ~bits(first, n);
+    }
+}
+
+/* Under the lock, so that nobody takes what is being cleared, and a stripe at a time. */
+static void clearStripe(size_t stripe)
+{
+    const Stripe *s = &megas.stripe[stripe];
+    size_t first = stripe * STRIPE_MEGABLOCKS;
+    clearOnes((uintptr_t)megaAt(first), s->bin[BIN_FREE], MEGABLOCK_BYTES);
+    for (unsigned bin = BIN_VACANT + 1; bin < BIN_FREE; bin++)
+        for (uint64_t left = s->bin[bin]; left != 0; left &= left - 1) {
+            MegaHeader *m = megaAt(first + (size_t)__builtin_ctzll(left));
+            clearOnes((uintptr_t)m, m->freeMask, BLOCK_BYTES);
+        }
+}
+
+void clearFreeBlocks(void)
+{
+    for (size_t s = 0; s < megas.stripes; s++) {
+        acquireLock(&megas.lock);
+        if ((s = nextStripe(s)) < megas.stripes) clearStripe(s);
+        releaseLock(&megas.lock);
+    }
 }

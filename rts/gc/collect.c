@@ -1,7 +1,9 @@
 /* One collection, from beginning to end. */
 #include "base/report.h"
-#include "gc/heap.h"
+#include "gc/crew.h"
+#include "gc/gct.h"
 #include "gc/nursery.h"
+#include "gc/size.h"
 #include "os/memory.h"
 #include "os/os.h"
 
@@ -9,28 +11,13 @@
 
 #define POISON_WORD ((StgWord)0xdbdbdbdbdbdbdbd8u)
 
-#define THREAD_BYTES 256
-
-static void setThreshold(unsigned nurseries)
-{
-    /* A thread costs a collection about as much as so many bytes of live data. */
-    size_t threads = gcThreads.count == NULL ? 0 : gcThreads.count() * THREAD_BYTES / BLOCK_BYTES;
-    size_t live = heap.movable + heap.fixed + threads, young = heap.nurseryBlocks * nurseries;
-    heap.threshold = live > young ? live : young;
-    heap.allocated = 0;
-    if (heap.limitBlocks == 0) return;
-    /* Collect before the limit is reached rather than at it, where allocation falls back on the reserve. */
-    size_t used = heap.movable + COPY_SPACE(heap.movable) + heap.fixed;
-    size_t left = used < heap.limitBlocks ? (heap.limitBlocks - used) * 3 / 7 : 0;
-    if (heap.threshold > left - left / 8) heap.threshold = left - left / 8;
-    /* But not for every few objects: with so little left the heap counts as full. */
-    if (heap.threshold < SLACK_BLOCKS) heap.threshold = SLACK_BLOCKS;
-}
+ThreadHooks gcThreads;
 
 bool initHeap(const HeapSettings *s, const RootScanner *scanners, const GcTable *const *tables)
 {
     if (!initBlocks(s->limitBytes)) return false;
     memset(&heap, 0, sizeof heap);
+    memset(collectors, 0, sizeof collectors);
     heap.nurseryBlocks = (s->nurseryBytes + BLOCK_BYTES - 1) / BLOCK_BYTES;
     /* Descriptors and a megablock that is filling up are the heap's too. */
     heap.limitBlocks = s->limitBytes == 0 ? 0 : (s->limitBytes / MEGABLOCK_BYTES - 1) * (MEGABLOCK_BLOCKS - 1);
@@ -38,7 +25,7 @@ bool initHeap(const HeapSettings *s, const RootScanner *scanners, const GcTable 
     heap.poison = s->poison;
     heap.scanners = scanners;
     heap.tables = tables;
-    setThreshold(1);
+    setThresholds(1, true);
     return true;
 }
 
@@ -53,19 +40,32 @@ void forgetHeap(bool whole)
 {
     if (whole) freeAllBlocks();
     else forgetAllBlocks();
+    forgetCrew();
     memset(&heap, 0, sizeof heap);
 }
+
+/* ---- What is reached ---- */
 
 static void visitRoots(Visitor *v)
 {
     for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(v);
 }
 
+/* Follow what was visited to its end. */
+static void follow(Visitor *v)
+{
+    /* Threads first: those that a block's objects refer to have just been touched. */
+    do {
+        while (gcThreads.scan(v)) {}
+        workTogether();
+    } while (gcThreads.scan(v));
+}
+
 static void followLive(Visitor *v)
 {
     bool more;
     do {
-        scavengeAll();
+        follow(v);
         more = false;
         for (const GcTable *const *t = heap.tables; *t != NULL; t++)
             if ((*t)->visitLive != NULL) more |= (*t)->visitLive(v);
@@ -79,11 +79,28 @@ static void visitDead(Visitor *v)
     followLive(v);
 }
 
+static void reachAll(Nursery *const *nurseries, unsigned count)
+{
+    GcThread *g = leader();
+    Visitor *v = &g->v;
+    for (unsigned i = 0; i < count; i++) {
+        if (v->minor) visitRemembered(g, &nurseries[i]->remembered);
+        forgetRemembered(&nurseries[i]->remembered);
+    }
+    visitRoots(v);
+    followLive(v);
+    visitDead(v);
+    while (!v->minor && gcThreads.revive()) followLive(v);
+}
+
 static void sweepTables(bool minor)
 {
+    gcThreads.sweep(minor);
     for (const GcTable *const *t = heap.tables; *t != NULL; t++)
         if ((*t)->sweep != NULL) (*t)->sweep(minor);
 }
+
+/* ---- From-space and to-space ---- */
 
 static size_t markFrom(Block *list)
 {
@@ -93,6 +110,40 @@ static size_t markFrom(Block *list)
         words += (size_t)(b->free - b->start);
     }
     return words;
+}
+
+static size_t wordsIn(const Block *list)
+{
+    size_t words = 0;
+    for (const Block *b = list; b != NULL; b = b->link) words += (size_t)(b->free - b->start);
+    return words;
+}
+
+static void pushBlock(Block **list, Block *b)
+{
+    b->link = *list;
+    *list = b;
+}
+
+static void moveBlocks(Block **from, Block **to)
+{
+    while (*from != NULL) {
+        Block *b = *from;
+        *from = b->link;
+        pushBlock(to, b);
+    }
+}
+
+/* The blocks of old objects that collecting threads are still filling. */
+static void collectOpenBlocks(void)
+{
+    for (unsigned i = 0; i < MAX_COLLECTORS; i++) {
+        Space *s = &collectors[i].to[TO_OLD];
+        if (s->block == NULL) continue;
+        s->block->free = s->free;
+        pushBlock(&heap.old, s->block);
+        *s = (Space){ .flags = s->flags };
+    }
 }
 
 /* Torture builds keep the old space inaccessible until the next collection, so that a stale pointer faults. */
@@ -119,25 +170,6 @@ static void emptyQuarantine(void)
     }
 }
 
-/* Free the unmarked groups of a list, unmark the others; returns the bytes that stay. */
-static size_t sweepGroups(Block **link)
-{
-    size_t bytes = 0;
-    while (*link != NULL) {
-        Block *b = *link;
-        if (b->flags & BLOCK_MARKED) {
-            b->flags &= ~(uint32_t)BLOCK_MARKED;
-            bytes += (size_t)(b->free - b->start) * sizeof(StgWord);
-            link = &b->link;
-        } else {
-            *link = b->link;
-            heap.fixed -= blocksForGroup(b->blocks);
-            freeBlocks(b);
-        }
-    }
-    return bytes;
-}
-
 static void freeFromSpace(Block *from)
 {
     while (from != NULL) {
@@ -147,54 +179,133 @@ static void freeFromSpace(Block *from)
     }
 }
 
-static void countSurvivors(void)
+/* Free the unmarked groups of a list, move the others, unmarked again, to another; returns the bytes that stay. */
+static size_t sweepGroups(Block **from, Block **to)
 {
-    for (Block *b = heap.survivors; b != NULL; b = b->link) heap.movable++;
+    size_t bytes = 0;
+    Block *next;
+    for (Block *b = *from; b != NULL; b = next) {
+        next = b->link;
+        if (b->flags & BLOCK_MARKED) {
+            b->flags &= ~(uint32_t)BLOCK_MARKED;
+            bytes += (size_t)(b->free - b->start) * sizeof(StgWord);
+            pushBlock(to, b);
+        } else {
+            heap.fixed -= blocksForGroup(b->blocks);
+            freeBlocks(b);
+        }
+    }
+    *from = NULL;
+    return bytes;
 }
 
-static void verify(const char *when)
+static size_t costOf(const Block *list)
+{
+    size_t n = 0;
+    for (const Block *b = list; b != NULL; b = b->link) n += blocksForGroup(b->blocks);
+    return n;
+}
+
+/* What the collecting threads copied becomes the heap's.  The blocks of old objects that are not full stay theirs. */
+static size_t gatherSpaces(Nursery *const *nurseries, unsigned count)
+{
+    size_t words = 0;
+    for (unsigned i = 0; i < crewSize(); i++) {
+        GcThread *g = &collectors[i];
+        words += g->words;
+        heap.movable += g->to[TO_AGED].blocks + g->to[TO_OLD].blocks;
+        heap.oldBlocks += g->to[TO_OLD].blocks;
+        moveBlocks(&g->to[TO_OLD].full, &heap.old);
+        Space *aged = &g->to[TO_AGED];
+        moveBlocks(&aged->full, &heap.aged);
+        if (aged->block != NULL) {
+            aged->block->free = aged->free;
+            pushBlock(&heap.aged, aged->block);
+        }
+        *aged = (Space){ .flags = aged->flags };
+        moveRemembered(&g->kept, &nurseries[i % count]->remembered);
+    }
+    return words;
+}
+
+/* ---- The whole ---- */
+
+static void verify(const char *when, Nursery *const *nurseries, unsigned count)
 {
     size_t bad = 0;
-    if (heap.verify) verifyHeap(&bad);
+    if (heap.verify) verifyHeap(nurseries, count, &bad);
     if (bad != 0) logLine(RTS_LOG_ERROR, "heap check %s the collection: %zu objects are broken", when, bad);
     ASSERT(bad == 0);
 }
 
-bool collectHeap(Nursery *const *nurseries, unsigned count, RtsCollection *out)
+/* Memory for the worst case: everything lives, and each collecting thread leaves two blocks half empty. */
+static bool ensureSpace(Nursery *const *nurseries, unsigned count, bool major, unsigned helpers)
+{
+    if (major) collectOpenBlocks();
+    size_t words = wordsIn(heap.aged) + (major ? wordsIn(heap.old) : 0);
+    for (unsigned i = 0; i < count; i++) words += wordsIn(nurseries[i]->blocks);
+    return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + 2 * (helpers + 1));
+}
+
+/* The surviving large and pinned objects; returns their bytes. */
+static size_t sweepInPlace(Nursery *const *nurseries, unsigned count, bool minor)
+{
+    size_t bytes = 0;
+    Block *large = NULL, *pinned = NULL;
+    if (!minor) bytes = sweepGroups(&heap.large, &large) + sweepGroups(&heap.pinned, &pinned);
+    for (unsigned i = 0; i < count; i++)
+        bytes += sweepGroups(&nurseries[i]->large, &large) + sweepGroups(&nurseries[i]->pinned, &pinned);
+    heap.oldBlocks += costOf(large) + costOf(pinned);
+    moveBlocks(&large, &heap.large);
+    moveBlocks(&pinned, &heap.pinned);
+    return bytes;
+}
+
+static void collect(Nursery *const *nurseries, unsigned count, bool minor, unsigned helpers, RtsCollection *out)
+{
+    Block *from = heap.aged, *oldFrom = NULL;
+    heap.aged = NULL;
+    markFrom(from);
+    if (!minor) {
+        oldFrom = heap.old;
+        heap.old = NULL;
+        markFrom(oldFrom);
+        heap.oldBlocks = 0;
+    }
+    beginCollector(leader(), minor, helpers > 0);
+    openCrew(helpers, minor, helpers > 0 && isBigCollection(minor));
+    gcThreads.begin(nurseries, count, minor);
+    reachAll(nurseries, count);
+    closeCrew();
+    sweepTables(minor);
+    size_t copied = gatherSpaces(nurseries, count) * sizeof(StgWord);
+    size_t inPlace = sweepInPlace(nurseries, count, minor);
+    for (unsigned i = 0; i < count; i++) emptyNursery(nurseries[i], freeFromBlock);
+    freeFromSpace(from);
+    freeFromSpace(oldFrom);
+    heap.liveBytes = (minor ? heap.liveBytes : 0) + copied + inPlace;
+    noteCopied(copied, minor);
+    out->copied_bytes = copied;
+    out->collectors = crewSize();
+}
+
+bool collectHeap(Nursery *const *nurseries, unsigned count, bool major, RtsCollection *out)
 {
     emptyQuarantine();
     for (unsigned i = 0; i < count; i++) syncNursery(nurseries[i]);
-    size_t words = 0;
-    for (Block *b = heap.survivors; b != NULL; b = b->link) words += (size_t)(b->free - b->start);
-    for (unsigned i = 0; i < count; i++)
-        for (Block *b = nurseries[i]->blocks; b != NULL; b = b->link) words += (size_t)(b->free - b->start);
-    size_t worst = words / (BLOCK_WORDS - LARGE_WORDS) + 2;
-    if (!ensureFreeBlocks(worst)) return false;
-    verify("before");
-    for (unsigned i = 0; i < count; i++) emptyNursery(nurseries[i]);
-
-    Block *from = heap.survivors;
+    major |= isTimeForMajor(nurseries, count);
+    unsigned helpers = helpersFor(!major, count);
+    if (!ensureSpace(nurseries, count, major, helpers)) return false;
+    verify("before", nurseries, count);
+    out->major = major;
     out->allocated_bytes = heap.allocated * BLOCK_BYTES;
-    markFrom(from);
-    heap.survivors = NULL;
-    beginEvacuation();
-    gcThreads.begin();
-    Visitor v = { evacuate, false };
-    visitRoots(&v);
-    followLive(&v);
-    visitDead(&v);
-    while (gcThreads.revive()) followLive(&v);
-    gcThreads.sweep(false);
-    sweepTables(false);
-    out->copied_bytes = endEvacuation() * sizeof(StgWord);
-    freeFromSpace(from);
-    countSurvivors();
-    heap.liveBytes = out->copied_bytes + sweepGroups(&heap.large) + sweepGroups(&heap.pinned);
-    out->live_bytes = heap.liveBytes;
+    collect(nurseries, count, !major, helpers, out);
     for (unsigned i = 0; i < count; i++) refillReserve(nurseries[i]);
-    setThreshold(count);
-    trimBlocks(2 * heap.liveBytes + 2 * count * heap.nurseryBlocks * BLOCK_BYTES + (4u << 20));
+    setThresholds(count, major);
+    trimBlocks(keepBytes(count));
+    out->live_bytes = heap.liveBytes;
     out->heap_bytes = committedBytes();
-    verify("after");
+    verify("after", nurseries, count);
+    if (!major && isHeapOverLimit()) return collectHeap(nurseries, count, true, out);
     return true;
 }

@@ -1,174 +1,322 @@
-/* Copying: Cheney's algorithm over blocks.  An object that was copied has the new address, with bit 0 set, for its header. */
+/* Copying: Cheney's algorithm over blocks, by one or several threads.  An object that was copied has the new address, with bit 0 set, for its header.
+ * Everything is here twice, made from the same text: for one collecting thread alone, and for several. */
+#include "gc/fields.h"
+#include "gc/gct.h"
+
 #include "base/report.h"
-#include "gc/heap.h"
+#include "gc/crew.h"
 
 #include <string.h>
 
-static struct {
-    Block *filled;   /* to-space blocks that are full, not yet scavenged */
-    Block *done;     /* scavenged ones */
-    Block *current;  /* being filled, and scavenged behind the filling */
-    size_t words;    /* copied so far */
-} copy;
+/* Elements of a long array that are scavenged at a time. */
+#define PIECE_WORDS 2048
 
-Block *markedLarge;
+GcThread collectors[MAX_COLLECTORS];
 
-size_t closureWords(const StgClosure *obj)
+size_t closureWords(const StgClosure *obj) { return wordsOf(obj, obj->info); }
+
+/* ---- Work that waits ---- */
+
+static void lockPending(GcThread *g)
 {
-    const StgInfoTable *info = obj->info;
-    switch (info->kind) {
-    case CLOSURE_CON:
-    case CLOSURE_FUN: return 1 + (size_t)(info->ptrs + info->nptrs ? info->ptrs + info->nptrs : 1);
-    case CLOSURE_THUNK: return 2 + (size_t)info->ptrs + info->nptrs;
-    case CLOSURE_AP: return 4;
-    case CLOSURE_PAP: return 3 + ((const StgPAP *)obj)->count;
-    case CLOSURE_ARRAY: return 2 + ((const StgArray *)obj)->length;
-    case CLOSURE_BYTES: return 2 + (((const StgBytes *)obj)->length + sizeof(StgWord) - 1) / sizeof(StgWord);
-    case CLOSURE_EXTERNAL: return 4;
-    case CLOSURE_MVAR: return sizeof(StgMVar) / sizeof(StgWord);
-    case CLOSURE_TSO: return sizeof(StgThreadId) / sizeof(StgWord);
-    default: return 2;
-    }
+    while (atomic_exchange_explicit(&g->lock, 1, memory_order_acquire) != 0) crewRelax();
 }
+static void unlockPending(GcThread *g) { atomic_store_explicit(&g->lock, 0, memory_order_release); }
+
+static void pushPending(GcThread *g, Block *b)
+{
+    lockPending(g);
+    b->todo = atomic_load_explicit(&g->pending, memory_order_relaxed);
+    atomic_store_explicit(&g->pending, b, memory_order_relaxed);
+    unlockPending(g);
+    if (g->parallel) crewHasWork();
+}
+
+/* What is pending can be a large array: then a piece of it. */
+typedef struct {
+    Block *block;
+    StgWord *from, *to; /* words; NULL: the whole block */
+} Work;
+
+static bool isLongArray(const Block *b)
+{
+    return b->flags & BLOCK_LARGE && ((StgClosure *)b->start)->info->kind == CLOSURE_ARRAY;
+}
+
+/* Context: the lock. */
+static Work firstOf(GcThread *g, Block *b)
+{
+    if (!isLongArray(b)) {
+        atomic_store_explicit(&g->pending, b->todo, memory_order_relaxed);
+        return (Work){ b, NULL, NULL };
+    }
+    Work w = { b, b->scan, b->free };
+    if (w.to - w.from > PIECE_WORDS) w.to = w.from + PIECE_WORDS;
+    else atomic_store_explicit(&g->pending, b->todo, memory_order_relaxed);
+    b->scan = w.to;
+    return w;
+}
+
+static bool popPending(GcThread *g, Work *w)
+{
+    if (atomic_load_explicit(&g->pending, memory_order_relaxed) == NULL) return false;
+    lockPending(g);
+    Block *b = atomic_load_explicit(&g->pending, memory_order_relaxed);
+    if (b != NULL) *w = firstOf(g, b);
+    unlockPending(g);
+    return b != NULL;
+}
+
+bool isWorkPending(void)
+{
+    for (unsigned i = 0; i < MAX_COLLECTORS && i < crewSize(); i++)
+        if (atomic_load_explicit(&collectors[i].pending, memory_order_relaxed) != NULL) return true;
+    return false;
+}
+
+static bool steal(GcThread *g, Work *w)
+{
+    unsigned n = crewSize();
+    for (unsigned i = 1; i < n; i++)
+        if (popPending(&collectors[(g->number + i) % n], w)) return true;
+    return false;
+}
+
+/* ---- To-space ---- */
 
 /* The calling code has seen to it that this many blocks can be had. */
-static Block *newToBlock(void)
+static StgWord *refillSpace(GcThread *g, Space *s)
 {
-    Block *b = allocBlocks(1);
-    ASSERT(b != NULL);
-    return b;
-}
-
-void beginEvacuation(void)
-{
-    copy.filled = copy.done = NULL;
-    copy.current = newToBlock();
-    copy.words = 0;
-    markedLarge = NULL;
-}
-
-static StgWord *toSpace(size_t words)
-{
-    Block *b = copy.current;
-    if ((size_t)(blockEnd(b) - b->free) < words) {
-        b->link = copy.filled;
-        copy.filled = b;
-        b = copy.current = newToBlock();
+    Block *b = s->block;
+    if (b != NULL) {
+        b->free = s->free;
+        b->link = s->full;
+        s->full = b;
+        if (b != g->scanning && b->scan < b->free) pushPending(g, b);
     }
-    StgWord *p = b->free;
-    b->free += words;
-    copy.words += words;
+    b = allocBlocks(1);
+    ASSERT(b != NULL);
+    b->flags = s->flags;
+    s->block = b;
+    s->blocks++;
+    s->limit = blockEnd(b);
+    return s->free = b->start;
+}
+
+GC_INLINE StgWord *bump(GcThread *g, Space *s, size_t words)
+{
+    StgWord *p = s->free;
+    if (CAPSTAN_UNLIKELY((size_t)(s->limit - p) < words)) p = refillSpace(g, s);
+    s->free = p + words;
     return p;
 }
 
-static StgClosure *copyObject(StgClosure *obj)
+/* Variables and arrays that become old say so in their headers. */
+GC_INLINE const StgInfoTable *infoWhenOld(const StgInfoTable *info)
 {
-    size_t words = closureWords(obj);
-    StgWord *to = toSpace(words);
-    memcpy(to, obj, words * sizeof(StgWord));
-    obj->info = (const StgInfoTable *)((StgWord)to | 1);
+    switch (info->kind) {
+    case CLOSURE_MUTVAR: return &oldMutVar_info;
+    case CLOSURE_ARRAY: return &oldArray_info;
+    case CLOSURE_MVAR: return &oldMVar_info;
+    default: return info;
+    }
+}
+
+GC_INLINE void copyWords(StgWord *to, const StgWord *from, size_t words)
+{
+    switch (words) {
+    case 1: to[1] = from[1]; break;
+    case 2: memcpy(to + 1, from + 1, 16); break;
+    case 3: memcpy(to + 1, from + 1, 24); break;
+    default: memcpy(to + 1, from + 1, words * sizeof(StgWord));
+    }
+}
+
+GC_INLINE StgClosure *copyObject(GcThread *g, StgClosure *obj, const StgInfoTable *info, uint32_t flags, bool parallel)
+{
+    bool old = g->toOld || flags & BLOCK_AGED;
+    Space *s = &g->to[old ? TO_OLD : TO_AGED];
+    size_t words = wordsOf(obj, info);
+    StgWord *to = bump(g, s, words);
+    to[0] = (StgWord)(old ? infoWhenOld(info) : info);
+    copyWords(to, (const StgWord *)obj, words - 1);
+    const StgInfoTable *forward = (const StgInfoTable *)((StgWord)to | 1);
+    if (parallel) {
+        /* Release: whoever finds the address finds the copy.  Acquire: the copy of who was first. */
+        if (!__atomic_compare_exchange_n(&obj->info, &info, forward, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            s->free = to;
+            return (StgClosure *)((StgWord)info & ~(StgWord)1);
+        }
+    } else {
+        obj->info = forward;
+    }
+    g->words += words;
     return (StgClosure *)to;
 }
 
-/* The value that a thunk or an indirection stands for; NULL if it must be kept. */
-static HaskellObj shortCut(StgClosure *obj)
+/* An object that does not move was reached.  Its group is old from now on. */
+static void markGroup(GcThread *g, Block *b)
 {
-    switch (obj->info->kind) {
-    case CLOSURE_IND: return ((StgInd *)obj)->value;
-    case CLOSURE_AP:
-    case CLOSURE_THUNK: {
-        StgWord state = ((StgThunk *)obj)->state;
-        return state == 0 || isBlackHoleMark(state) ? NULL : (HaskellObj)state;
-    }
-    default: return NULL;
-    }
+    uint32_t before = __atomic_load_n(&b->flags, __ATOMIC_RELAXED);
+    if (before & BLOCK_MARKED || (g->v.minor && !(before & BLOCK_YOUNG))) return;
+    do {
+        if (before & BLOCK_MARKED) return;
+    } while (!__atomic_compare_exchange_n(&b->flags, &before, (before | BLOCK_MARKED) & ~(uint32_t)BLOCK_YOUNG, true, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
+    if (!(before & BLOCK_LARGE)) return;
+    StgClosure *obj = (StgClosure *)b->start;
+    if (obj->info->kind == CLOSURE_BYTES) return;
+    obj->info = infoWhenOld(obj->info);
+    b->scan = b->start + (obj->info->kind == CLOSURE_ARRAY ? 2 : 0);
+    pushPending(g, b);
 }
 
-static void markBlock(Block *b)
+GC_INLINE void evacuateSlot(GcThread *g, HaskellObj *slot, bool parallel)
 {
-    if (b->flags & BLOCK_MARKED) return;
-    b->flags |= BLOCK_MARKED;
-    if (!(b->flags & BLOCK_LARGE)) return;
-    b->scan = (StgWord *)markedLarge;
-    markedLarge = b;
-}
-
-static Visitor evacuator = { evacuate, false };
-
-void evacuate(Visitor *v, HaskellObj *slot)
-{
-    HaskellObj obj = *slot;
+    HaskellObj before = __atomic_load_n(slot, __ATOMIC_RELAXED), obj = before;
     for (;;) {
         if (rts_isImmediate(obj) || obj == NULL || !isInHeap(obj)) break;
         Block *b = blockOf(obj);
-        if (b->flags & (BLOCK_LARGE | BLOCK_PINNED)) {
-            markBlock(b);
+        uint32_t flags = __atomic_load_n(&b->flags, __ATOMIC_RELAXED);
+        if (flags & (BLOCK_LARGE | BLOCK_PINNED)) {
+            markGroup(g, b);
             break;
         }
-        if (!(b->flags & BLOCK_FROM)) break;
-        if (isForwarded(obj)) {
-            obj = forwardAddress(obj);
+        if (!(flags & BLOCK_FROM)) break;
+        const StgInfoTable *info = __atomic_load_n(&obj->info, parallel ? __ATOMIC_ACQUIRE : __ATOMIC_RELAXED);
+        if ((StgWord)info & 1) {
+            obj = (StgClosure *)((StgWord)info & ~(StgWord)1);
             break;
         }
-        HaskellObj value = shortCut(obj);
+        HaskellObj value = standsFor(obj, info);
         if (value == NULL) {
-            obj = copyObject(obj);
+            obj = copyObject(g, obj, info, flags, parallel);
             break;
         }
         obj = value;
     }
-    *slot = obj;
+    if (obj != before) __atomic_store_n(slot, obj, __ATOMIC_RELAXED);
+    if (g->remembers && isYoung(obj)) rememberSlot(&g->kept, slot);
+}
+
+static void evacuateAlone(Visitor *v, HaskellObj *slot) { evacuateSlot((GcThread *)v, slot, false); }
+static void evacuateTogether(Visitor *v, HaskellObj *slot) { evacuateSlot((GcThread *)v, slot, true); }
+
+/* Roots: whoever keeps them wants to know whether they hold something young. */
+static void evacuateRoot(Visitor *v, HaskellObj *slot)
+{
+    GcThread *g = (GcThread *)v;
+    evacuateSlot(g, slot, g->parallel);
+    if (isYoung(*slot)) v->sawYoung = true;
 }
 
 StgClosure *forwardedTo(StgClosure *obj)
 {
-    if (!isInHeap(obj) || !(blockOf(obj)->flags & BLOCK_FROM)) return obj;
-    return isForwarded(obj) ? forwardAddress(obj) : NULL;
-}
-
-static void scavengeBlock(Block *b)
-{
-    while (b->scan < b->free) {
-        StgClosure *obj = (StgClosure *)b->scan;
-        b->scan += closureWords(obj);
-        scavengeObject(obj, &evacuator);
+    for (HaskellObj value; !rts_isImmediate(obj) && isInHeap(obj); obj = value) {
+        uint32_t flags = blockOf(obj)->flags;
+        if (flags & (BLOCK_LARGE | BLOCK_PINNED)) {
+            /* The young ones that were reached are old by now. */
+            return flags & BLOCK_MARKED || (leader()->v.minor && !(flags & BLOCK_YOUNG)) ? obj : NULL;
+        }
+        if (!(flags & BLOCK_FROM)) return obj;
+        if ((StgWord)obj->info & 1) return (StgClosure *)((StgWord)obj->info & ~(StgWord)1);
+        value = standsFor(obj, obj->info);
+        if (value == NULL) return NULL;
     }
+    return obj;
 }
 
-static bool scavengeSome(void)
+/* ---- Scavenging ---- */
+
+/* How what is found in an object is treated depends on how old it is. */
+static void enterBlock(GcThread *g, const Block *b)
 {
-    if (markedLarge != NULL) {
-        Block *b = markedLarge;
-        markedLarge = (Block *)b->scan;
-        scavengeObject((StgClosure *)b->start, &evacuator);
-    } else if (copy.filled != NULL) {
-        Block *b = copy.filled;
-        copy.filled = b->link;
-        scavengeBlock(b);
-        b->link = copy.done;
-        copy.done = b;
-    } else if (copy.current->scan < copy.current->free) {
-        /* Scavenging may fill this block and start another: then it is met again among the filled ones. */
-        Block *b = copy.current;
-        StgClosure *obj = (StgClosure *)b->scan;
-        b->scan += closureWords(obj);
-        scavengeObject(obj, &evacuator);
+    bool old = !(__atomic_load_n(&b->flags, __ATOMIC_RELAXED) & BLOCK_YOUNG);
+    g->toOld = old || !g->v.minor;
+    g->remembers = old && g->v.minor;
+}
+static void leaveBlock(GcThread *g)
+{
+    g->toOld = !g->v.minor;
+    g->remembers = false;
+}
+
+GC_INLINE void scavengeObjects(GcThread *g, Block *b, const Space *s, SlotVisitor *visit)
+{
+    g->scanning = b;
+    for (;;) {
+        StgWord *end = b == s->block ? s->free : b->free;
+        if (b->scan == end) break;
+        while (b->scan < end) {
+            StgClosure *obj = (StgClosure *)b->scan;
+            b->scan += wordsOf(obj, obj->info);
+            eachField(obj, visit, &g->v);
+        }
+    }
+    g->scanning = NULL;
+}
+
+static void scavengeBlock(GcThread *g, Block *b)
+{
+    const Space *s = &g->to[b->flags & BLOCK_YOUNG ? TO_AGED : TO_OLD];
+    if (g->parallel) scavengeObjects(g, b, s, evacuateTogether);
+    else scavengeObjects(g, b, s, evacuateAlone);
+}
+
+static void scavengeWork(GcThread *g, const Work *w)
+{
+    enterBlock(g, w->block);
+    if (w->from != NULL) {
+        for (StgWord *p = w->from; p < w->to; p++) evacuateSlot(g, (HaskellObj *)(void *)p, true);
+    } else if (w->block->flags & BLOCK_LARGE) {
+        eachField((StgClosure *)w->block->start, evacuateTogether, &g->v);
     } else {
-        return false;
+        scavengeBlock(g, w->block);
+    }
+    leaveBlock(g);
+}
+
+static bool scavengeOwn(GcThread *g, Space *s)
+{
+    if (s->block == NULL || s->block->scan == s->free) return false;
+    enterBlock(g, s->block);
+    scavengeBlock(g, s->block);
+    leaveBlock(g);
+    return true;
+}
+
+bool scavengeSome(GcThread *g)
+{
+    Work w;
+    if (popPending(g, &w)) scavengeWork(g, &w);
+    else if (!scavengeOwn(g, &g->to[TO_OLD]) && !scavengeOwn(g, &g->to[TO_AGED])) {
+        if (!g->parallel || !steal(g, &w)) return false;
+        scavengeWork(g, &w);
     }
     return true;
 }
 
-void scavengeAll(void)
+static void visitSlot(HaskellObj *slot, void *g) { evacuateSlot(g, slot, ((GcThread *)g)->parallel); }
+
+void visitRemembered(GcThread *g, RememberedSet *set)
 {
-    /* Threads first: those that a block's objects refer to have just been touched. */
-    while (gcThreads.scan(&evacuator) || scavengeSome()) {}
+    g->toOld = g->remembers = true;
+    eachRemembered(set, visitSlot, g);
+    leaveBlock(g);
 }
 
-size_t endEvacuation(void)
+void beginCollector(GcThread *g, bool minor, bool parallel)
 {
-    copy.current->link = copy.done;
-    heap.survivors = copy.current;
-    copy.current = copy.done = NULL;
-    return copy.words;
+    g->v = (Visitor){ .visit = evacuateRoot, .minor = minor };
+    g->parallel = parallel;
+    g->words = 0;
+    g->scanning = NULL;
+    for (int i = 0; i < SPACES; i++) {
+        Space *s = &g->to[i];
+        s->full = NULL;
+        s->blocks = 0;
+        s->flags = i == TO_AGED ? BLOCK_YOUNG | BLOCK_AGED : 0;
+        if (s->block != NULL) s->block->scan = s->free;
+    }
+    leaveBlock(g);
 }

@@ -1,9 +1,12 @@
-/* gc/heap.h: the heap and its collector, as the rest of the runtime sees them.
+/* gc/heap.h: the heap and its collector, as the rest of the runtime sees them.  doc/gc.md tells the whole story.
  *
- * This version: one generation, copied by one thread while the world is stopped.  The interface is meant to stay when that changes.
+ * Young objects lie in the blocks of a nursery (one a capability), or, once they survived a collection, in aged blocks; what survives a second one
+ * is old.  A minor collection copies the young ones only; a major one everything.  Objects of LARGE_BYTES and more get a group of blocks and
+ * never move; pinned byte arrays share blocks that never move; both are old once they survived one collection.
  *
- * Memory.  Small objects are bumped into blocks of a nursery (one a capability); what survives is copied into blocks of the heap's
- * own.  Objects of LARGE_BYTES and more get a group of blocks and never move; pinned byte arrays share blocks that never move.
+ * Remembering.  A minor collection does not look at old objects.  So whoever stores a young object into an old one remembers the slot (rememberStore,
+ * the write barrier), in the remembered set of the capability that it holds.  A slot stays remembered while it holds something young.  The same for roots
+ * outside the heap that rest: a thread is scanned only if it is dirty, which is to say that it ran since the last collection or still refers to something young.
  *
  * The limit.  A collection must never run out of memory half-way, so what it may need in the worst case counts as used:
  *     movable blocks * (1 + COPY_SPACE) + fixed blocks <= limit
@@ -26,17 +29,27 @@
 /* With less than this left after a collection the heap is full. */
 #define SLACK_BLOCKS (1 + heap.nurseryBlocks / 8)
 
+/* Slots of old objects that hold young ones. */
+typedef struct {
+    HaskellObj **free, **limit; /* where the next one goes */
+    Block *blocks;              /* full of slots, the one being filled first */
+} RememberedSet;
+
 typedef struct {
     CapstanRegs r;     /* where the next small object goes */
     bool overflowed;   /* [holder] the reserve was touched: HeapOverflow is due at the next safepoint */
     bool refused;      /* [holder] an allocation failed: poison went out */
     Block *blocks;     /* [holder] blocks of small objects, the one being filled first */
+    Block *spare;      /* [holder] empty ones, to be filled next */
     Block *large;      /* [holder] large objects made since the last collection */
     Block *pinned;     /* [holder] blocks of pinned byte arrays, the one being filled first */
     Block *reserve;    /* [holder] for when the limit is reached */
     void (*wantCollection)(void *nursery); /* [const] told when a collection should happen at the next safepoint; NULL: dead */
     int64_t *account;  /* [holder] goes down by the bytes that are allocated; NULL: nobody counts */
     StgWord *charged;  /* [holder] with an account: where what was not yet charged to it begins */
+    RememberedSet remembered; /* [holder] */
+    StgTSO *dirty;     /* [holder] threads to be scanned by the next collection, through dirtyLink */
+    unsigned node;     /* [const] NUMA node of its blocks */
 } Nursery;
 
 typedef struct {
@@ -50,6 +63,9 @@ typedef struct Visitor_ Visitor;
 struct Visitor_ {
     void (*visit)(Visitor *v, HaskellObj *slot);
     bool minor;
+    bool sawYoung;  /* set when a root that was visited refers to something young now: who wants to know clears it before */
+    bool checks;    /* the verifier: roots that a minor collection would leave out hold nothing young, or missed is called */
+    void (*missed)(Visitor *v, const void *where, const char *what);
 };
 static inline void visitRoot(Visitor *v, HaskellObj *slot) { v->visit(v, slot); }
 typedef void (*RootScanner)(Visitor *v);
@@ -73,7 +89,7 @@ void freeHeap(void);
 void forgetHeap(bool whole);
 
 /* false: no memory for its reserve. */
-bool initNursery(Nursery *nursery, void (*wantCollection)(void *nursery));
+bool initNursery(Nursery *nursery, unsigned node, void (*wantCollection)(void *nursery));
 
 /* An allocation of so many bytes failed for another reason: as if the limit had been reached. */
 void refuseAllocation(Nursery *nursery, size_t bytes);
@@ -107,18 +123,40 @@ static inline StgWord *allocate(Nursery *nursery, size_t words)
 /* The same for a byte array that will never move; its bytes start at a multiple of 16. */
 StgWord *allocatePinned(Nursery *nursery, size_t words);
 
-/* Copy what is reachable, free the rest.  false: not even begun, because memory for the worst case could not be had.
- * Context: the world is stopped.  out: live, copied, allocated and heap bytes are filled in. */
-bool collectHeap(Nursery *const *nurseries, unsigned count, RtsCollection *out);
+/* Copy what is reachable, free the rest: of the young, or of everything, if major says so or it is time for that.  false: not even begun, because memory for
+ * the worst case could not be had.  Context: the world is stopped.  out: all but number and times is filled in. */
+bool collectHeap(Nursery *const *nurseries, unsigned count, bool major, RtsCollection *out);
 /* Is there so little left that the thread that asked for the collection should get HeapOverflow? */
 bool isHeapOverLimit(void);
+
+/* Is it an object of the heap that no minor collection has made old yet? */
+static inline bool isYoung(HaskellObj obj)
+{
+    return !rts_isImmediate(obj) && isInHeap(obj) && (__atomic_load_n(&blockOf(obj)->flags, __ATOMIC_RELAXED) & BLOCK_YOUNG);
+}
+
+/* Add a slot.  Where memory is refused the next collection will be a major one, which needs no remembered slots. */
+void rememberSlot(RememberedSet *set, HaskellObj *slot);
+/* The write barrier: v is about to be stored into slot, a word of an old object. */
+static inline void rememberStore(Nursery *nursery, HaskellObj *slot, HaskellObj v)
+{
+    if (!isYoung(v)) return;
+    /* What is there already is young: the slot was remembered then. */
+    HaskellObj before = __atomic_load_n(slot, __ATOMIC_RELAXED);
+    if (before == NULL || !isYoung(before)) rememberSlot(&nursery->remembered, slot);
+}
+/* The same where nothing tells whether the object is old but its place. */
+static inline void rememberIfOld(Nursery *nursery, HaskellObj obj, HaskellObj *slot, HaskellObj v)
+{
+    if (isYoung(v) && !isYoung(obj)) rememberSlot(&nursery->remembered, slot);
+}
 
 /* Words of an object, its header included. */
 size_t closureWords(const StgClosure *obj);
 
-/* Check every object that can be reached from the roots.  Context: the world is stopped.  Returns how many were seen;
- * a broken one is logged and counted in *bad. */
-size_t verifyHeap(size_t *bad);
+/* Check every object that can be reached from the roots, and that what is old refers to something young only where that is remembered.
+ * Context: the world is stopped.  Returns how many were seen; a broken one is logged and counted in *bad. */
+size_t verifyHeap(Nursery *const *nurseries, unsigned count, size_t *bad);
 
 /* ---- external byte arrays (external.c) */
 typedef struct ExternalBytes_ ExternalBytes;
@@ -142,15 +180,18 @@ void forgetExternals(void);
 
 /* ---- threads: objects refer to their records (MVars, ThreadIds), and they to objects; roots.c */
 typedef struct {
-    void (*begin)(void);                                   /* no thread has been reached */
-    void (*reach)(StgTSO *tso);                            /* an object refers to it */
-    StgTSO *(*next)(StgTSO *tso);                          /* behind it in the queue of an MVar */
-    bool (*scan)(Visitor *v);                              /* visit what one of those reached refers to; false: none is left */
-    bool (*revive)(void);                                  /* all that can be was visited: reach threads that are blocked for ever; false: none */
-    size_t (*count)(void);                                 /* how many were scanned */
-    void (*sweep)(bool minor);                             /* cut records off from ThreadIds that are dead */
+    void (*begin)(Nursery *const *nurseries, unsigned count, bool minor); /* no thread has been reached */
+    void (*reach)(StgTSO *tso);         /* an object refers to it; any collecting thread; not in minor collections */
+    StgTSO *(*next)(StgTSO *tso);       /* behind it in the queue of an MVar */
+    bool (*scan)(Visitor *v);           /* visit what one of those reached refers to; false: none is left.  The leading thread only */
+    bool (*revive)(void);               /* all that can be was visited: reach threads that are blocked for ever; false: none */
+    size_t (*count)(void);              /* how many were scanned */
+    void (*sweep)(bool minor);          /* cut records off from ThreadIds that are dead; decide which threads are dirty */
 } ThreadHooks;
 extern ThreadHooks gcThreads; /* [const] */
+
+/* Info tables of variables and arrays that are old (value.c): flags has INFO_OLD, all else is the same. */
+extern const StgInfoTable oldMutVar_info, oldArray_info, oldMVar_info;
 
 /* ---- between the collector's files */
 extern struct Heap {
@@ -160,26 +201,25 @@ extern struct Heap {
     const RootScanner *scanners;     /* [const] */
     const GcTable *const *tables;    /* [const] */
     _Atomic size_t movable, fixed;   /* [atomic] blocks in use */
+    _Atomic size_t spare;            /* [atomic] blocks that nurseries keep */
     _Atomic size_t allocated;        /* [atomic] blocks taken by nurseries since the last collection */
+    _Atomic size_t externalBytes;    /* [atomic] memory of the host's that objects keep (rts_externalMemory) */
+    _Atomic bool wantMajor;          /* [atomic] the next collection is to be a major one */
     size_t threshold;                /* [stopped] collect when allocated reaches this */
-    size_t liveBytes;                /* [stopped] after the last collection */
-    Block *survivors;                /* [stopped] blocks of what was copied */
-    Block *large, *pinned;           /* [stopped] what survived in place */
+    size_t majorAt;                  /* [stopped] and make it a major one when oldBlocks reaches this */
+    size_t oldBlocks;                /* [stopped] of old objects, large and pinned ones included */
+    size_t liveBytes;                /* [stopped] after the last collection; what a minor one did not look at counts as live */
+    size_t lastCopied;               /* [stopped] bytes that the last minor collection copied */
+    Block *aged, *old;               /* [stopped] blocks of what survived once, and more often */
+    Block *large, *pinned;           /* [stopped] what survived in place; old */
+    _Atomic bool forgot;             /* [atomic] a slot was not remembered, for want of memory: only a major collection will do */
     Block *quarantine;               /* [stopped] torture: blocks of the last from-space, inaccessible */
 } heap;
 
-/* Collector (evacuate.c, scavenge.c). */
-void beginEvacuation(void);
-void evacuate(Visitor *v, HaskellObj *slot);
-void scavengeAll(void);
-/* Ends the copy; returns the words copied. */
-size_t endEvacuation(void);
-/* Where an object of from-space went; NULL: it is dead.  Others: itself. */
+/* Where an object of from-space went; NULL: it is dead.  Others: itself.  Context: once all was visited. */
 StgClosure *forwardedTo(StgClosure *obj);
 /* Visit the managed words of an object. */
 void scavengeObject(StgClosure *obj, Visitor *v);
-/* Blocks that were marked and wait to be scavenged. */
-extern Block *markedLarge;
 
 static inline bool isForwarded(const StgClosure *obj) { return ((StgWord)obj->info & 1) != 0; }
 static inline StgClosure *forwardAddress(const StgClosure *obj) { return (StgClosure *)((StgWord)obj->info & ~(StgWord)1); }

@@ -13,17 +13,19 @@ static void takeReserve(Nursery *n)
         Block *b = allocBlocks(1);
         if (b == NULL) return;
         heap.movable++;
+        b->flags = BLOCK_FROM | BLOCK_YOUNG;
         b->link = n->reserve;
         n->reserve = b;
     }
 }
 
-bool initNursery(Nursery *n, void (*wantCollection)(void *nursery))
+bool initNursery(Nursery *n, unsigned node, void (*wantCollection)(void *nursery))
 {
     /* The stack stays: waiters of an earlier runtime may still look at it. */
     n->r.hp = n->r.hpLim = NULL;
     memset((char *)n + sizeof n->r, 0, sizeof *n - sizeof n->r);
     n->wantCollection = wantCollection;
+    n->node = node;
     takeReserve(n);
     return n->reserve != NULL && n->reserve->link != NULL;
 }
@@ -32,7 +34,8 @@ bool initNursery(Nursery *n, void (*wantCollection)(void *nursery))
 static bool mayGrow(size_t n, bool movable)
 {
     if (heap.limitBlocks == 0) return true;
-    size_t m = heap.movable + (movable ? n : 0), f = heap.fixed + (movable ? 0 : n);
+    size_t m = heap.movable + (movable ? n : 0), f = heap.fixed + heap.spare + (movable ? 0 : n);
+    f += heap.externalBytes / BLOCK_BYTES;
     return m + COPY_SPACE(m) + f <= heap.limitBlocks;
 }
 
@@ -55,6 +58,25 @@ static Block *takeBlocks(size_t n, bool movable)
     if (movable) heap.movable += cost;
     else heap.fixed += cost;
     heap.allocated += cost;
+    return b;
+}
+
+/* The next block of the allocation area: objects in it are young, and every collection copies them. */
+static Block *takeYoungBlock(Nursery *n)
+{
+    Block *b = n->spare;
+    if (b == NULL) {
+        if ((b = takeBlocks(1, true)) != NULL) b->flags = BLOCK_FROM | BLOCK_YOUNG;
+        return b;
+    }
+    heap.spare--;
+    if (!mayGrow(1, true)) {
+        heap.spare++;
+        return NULL;
+    }
+    n->spare = b->link;
+    heap.movable++;
+    heap.allocated++;
     return b;
 }
 
@@ -110,7 +132,7 @@ static StgWord *allocateLarge(Nursery *n, size_t words)
     if (words > heapSize / sizeof(StgWord)) return refuse(n, words);
     Block *b = takeBlocks((words + BLOCK_WORDS - 1) / BLOCK_WORDS, false);
     if (b == NULL) return refuse(n, words);
-    b->flags = BLOCK_LARGE;
+    b->flags = BLOCK_LARGE | BLOCK_YOUNG;
     b->free = b->start + words;
     pushBlock(&n->large, b);
     payFor(n, words * sizeof(StgWord));
@@ -134,7 +156,7 @@ StgWord *allocateSlow(Nursery *n, size_t words)
 {
     if (n->wantCollection == NULL) return NULL;
     if (words >= LARGE_WORDS) return allocateLarge(n, words);
-    Block *b = takeBlocks(1, true);
+    Block *b = takeYoungBlock(n);
     if (b != NULL) askForCollection(n);
     else if ((b = useReserve(n)) == NULL) return refuse(n, words);
     fillFrom(n, b);
@@ -152,7 +174,7 @@ StgWord *allocatePinned(Nursery *n, size_t words)
     Block *b = n->pinned;
     if (b == NULL || (size_t)(blockEnd(b) - b->free) < words) {
         if ((b = takeBlocks(1, false)) == NULL) return refuse(n, words);
-        b->flags = BLOCK_PINNED;
+        b->flags = BLOCK_PINNED | BLOCK_YOUNG;
         pushBlock(&n->pinned, b);
         askForCollection(n);
     }
@@ -164,20 +186,30 @@ StgWord *allocatePinned(Nursery *n, size_t words)
 
 /* ---- what the collector does to nurseries ---- */
 
-static void moveList(Block **from, Block **to)
-{
-    while (*from != NULL) {
-        Block *b = *from;
-        *from = b->link;
-        pushBlock(to, b);
-    }
-}
+/* Torture builds want the memory of every block that was copied from made inaccessible. */
+#ifdef CAPSTAN_TORTURE
+#define KEEPS_BLOCKS false
+#else
+#define KEEPS_BLOCKS (!heap.poison)
+#endif
 
-void emptyNursery(Nursery *n)
+void emptyNursery(Nursery *n, void (*drop)(Block *b))
 {
-    moveList(&n->blocks, &heap.survivors);
-    moveList(&n->large, &heap.large);
-    moveList(&n->pinned, &heap.pinned);
+    size_t have = 0;
+    for (Block *b = n->spare; b != NULL; b = b->link) have++;
+    for (Block *b = n->blocks, *next; b != NULL; b = next) {
+        next = b->link;
+        if (!KEEPS_BLOCKS || have >= heap.nurseryBlocks || (heap.limitBlocks != 0 && !mayGrow(heap.nurseryBlocks, true))) {
+            drop(b);
+            continue;
+        }
+        b->free = b->scan = b->start;
+        pushBlock(&n->spare, b);
+        heap.movable--;
+        heap.spare++;
+        have++;
+    }
+    n->blocks = NULL;
     if (n->account != NULL) chargeAccount(n);
     n->charged = n->r.hp = n->r.hpLim = NULL;
 }

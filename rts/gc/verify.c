@@ -1,31 +1,29 @@
-/* The heap verifier: walks everything that the roots reach and checks that each object is one. */
+/* The heap verifier: walks everything that the roots reach, checks that each object is one, and that no old object, and no root that a minor
+ * collection would leave out, refers to something young unremembered. */
 #include "base/report.h"
-#include "gc/heap.h"
+#include "gc/gct.h"
 #include "os/memory.h"
 
 #include <string.h>
 
 static struct {
     uint64_t *seen;      /* a bit for each word of the reservation's used part */
+    uint64_t *slots;     /* the same: this slot is remembered */
     uintptr_t top;
     HaskellObj *todo;    /* stack of objects to look into */
     size_t depth, room;
     size_t objects, bad;
+    bool old;            /* the object that is being looked into is old */
 } check;
 
-static void complain(const StgClosure *obj, const char *what)
+static void complain(const void *where, const char *what)
 {
-    if (check.bad++ < 10) logLine(RTS_LOG_ERROR, "heap check: object %p: %s", (const void *)obj, what);
+    if (check.bad++ < 10) logLine(RTS_LOG_ERROR, "heap check: %p: %s", where, what);
 }
 
-static bool firstVisit(const StgClosure *obj)
-{
-    size_t word = ((uintptr_t)obj - heapBase) / sizeof(StgWord);
-    uint64_t bit = (uint64_t)1 << (word % 64);
-    if (check.seen[word / 64] & bit) return false;
-    check.seen[word / 64] |= bit;
-    return true;
-}
+static size_t wordNumber(const void *p) { return ((uintptr_t)p - heapBase) / sizeof(StgWord); }
+static bool isBitSet(const uint64_t *map, size_t i) { return map[i / 64] >> (i % 64) & 1; }
+static void setBit(uint64_t *map, size_t i) { map[i / 64] |= (uint64_t)1 << (i % 64); }
 
 static void push(HaskellObj obj)
 {
@@ -46,12 +44,13 @@ static const char *whatIsWrong(const StgClosure *obj)
     if ((uintptr_t)obj % sizeof(StgWord)) return "address is not aligned";
     if ((uintptr_t)obj % MEGABLOCK_BYTES < BLOCK_BYTES) return "address among block descriptors";
     const Block *b = blockOf(obj);
-    if (b->flags & BLOCK_FROM) return "left behind in from-space";
+    if (b->flags & BLOCK_FROM && !(b->flags & BLOCK_YOUNG)) return "left behind in from-space";
     if (b->flags & BLOCK_LARGE && (const StgWord *)obj != b->start) return "points into a large object";
     if (isForwarded(obj)) return "is a forwarding pointer";
     if (obj->info == NULL || (StgWord)obj->info % sizeof(StgWord) || isInHeap(obj->info)) return "has no info table";
     if (obj->info->kind >= CLOSURE_KINDS) return "is of no kind";
     if (!(b->flags & (BLOCK_LARGE | BLOCK_PINNED)) && closureWords(obj) > BLOCK_WORDS) return "is larger than its block";
+    if (obj->info->flags & INFO_OLD && b->flags & BLOCK_YOUNG) return "says that it is old, but it is young";
     return NULL;
 }
 
@@ -68,25 +67,56 @@ static void checkSlot(Visitor *v, HaskellObj *slot)
         complain(obj, wrong);
         return;
     }
-    if (firstVisit(obj)) push(obj);
+    if (isYoung(obj)) {
+        v->sawYoung = true;
+        if (check.old && !heap.forgot && !isBitSet(check.slots, wordNumber(slot))) complain(slot, "old, refers to something young, and is not remembered");
+    }
+    if (isBitSet(check.seen, wordNumber(obj))) return;
+    setBit(check.seen, wordNumber(obj));
+    push(obj);
 }
 
-size_t verifyHeap(size_t *bad)
+static void missed(Visitor *v, const void *where, const char *what) { complain(where, what); }
+
+static void noteSlot(HaskellObj *slot, void *unused)
 {
-    Visitor checker = { checkSlot, false };
-    memset(&check, 0, sizeof check);
-    check.top = heapBase + usedMegablocks() * MEGABLOCK_BYTES;
-    check.seen = rtsCalloc((check.top - heapBase) / sizeof(StgWord) / 64 + 1, sizeof *check.seen);
-    if (check.seen == NULL) return 0;
-    gcThreads.begin();
-    for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(&checker);
+    if (isInHeap(slot)) setBit(check.slots, wordNumber(slot)); /* others are static thunks' */
+}
+
+static bool makeMaps(void)
+{
+    size_t words = (check.top - heapBase) / sizeof(StgWord) / 64 + 1;
+    check.seen = rtsCalloc(words, sizeof *check.seen);
+    check.slots = rtsCalloc(words, sizeof *check.slots);
+    return check.seen != NULL && check.slots != NULL;
+}
+
+static void walk(Visitor *v)
+{
+    for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(v);
     do {
         while (check.depth > 0) {
+            StgClosure *obj = check.todo[--check.depth];
             check.objects++;
-            scavengeObject(check.todo[--check.depth], &checker);
+            check.old = !isYoung(obj);
+            scavengeObject(obj, v);
+            check.old = false;
         }
-    } while (gcThreads.scan(&checker));
+    } while (gcThreads.scan(v));
+}
+
+size_t verifyHeap(Nursery *const *nurseries, unsigned count, size_t *bad)
+{
+    Visitor v = { .visit = checkSlot, .checks = true, .missed = missed };
+    memset(&check, 0, sizeof check);
+    check.top = heapBase + usedMegablocks() * MEGABLOCK_BYTES;
+    if (makeMaps()) {
+        for (unsigned i = 0; i < count; i++) eachRemembered(&nurseries[i]->remembered, noteSlot, NULL);
+        gcThreads.begin(nurseries, 0, false);
+        walk(&v);
+    }
     rtsFree(check.seen);
+    rtsFree(check.slots);
     rtsFree(check.todo);
     *bad = check.bad;
     return check.objects;

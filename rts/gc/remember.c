@@ -1,0 +1,58 @@
+/* Remembered sets. */
+#include "gc/gct.h"
+
+#include "base/report.h"
+
+static bool refillSet(RememberedSet *set)
+{
+    Block *b = allocBlocks(1);
+    if (b == NULL) return false;
+    heap.fixed++;
+    if (set->blocks != NULL) set->blocks->free = (StgWord *)(void *)set->free;
+    b->link = set->blocks;
+    set->blocks = b;
+    set->free = (HaskellObj **)(void *)b->start;
+    set->limit = (HaskellObj **)(void *)blockEnd(b);
+    return true;
+}
+
+void rememberSlot(RememberedSet *set, HaskellObj *slot)
+{
+    if (CAPSTAN_UNLIKELY(set->free == set->limit) && !refillSet(set)) {
+        heap.forgot = true;
+        return;
+    }
+    *set->free++ = slot;
+}
+
+void forgetRemembered(RememberedSet *set)
+{
+    for (Block *b = set->blocks, *next; b != NULL; b = next) {
+        next = b->link;
+        heap.fixed--;
+        freeBlocks(b);
+    }
+    *set = (RememberedSet){ NULL, NULL, NULL };
+}
+
+void eachRemembered(RememberedSet *set, void (*f)(HaskellObj *slot, void *ctx), void *ctx)
+{
+    if (set->blocks != NULL) set->blocks->free = (StgWord *)(void *)set->free;
+    for (Block *b = set->blocks; b != NULL; b = b->link)
+        for (HaskellObj **p = (HaskellObj **)(void *)b->start; p < (HaskellObj **)(void *)b->free; p++) f(*p, ctx);
+}
+
+void moveRemembered(RememberedSet *from, RememberedSet *to)
+{
+    if (from->blocks == NULL) return;
+    from->blocks->free = (StgWord *)(void *)from->free;
+    Block *last = from->blocks;
+    while (last->link != NULL) last = last->link;
+    if (to->blocks == NULL) {
+        *to = *from;
+    } else { /* behind the one that is being filled there */
+        last->link = to->blocks->link;
+        to->blocks->link = from->blocks;
+    }
+    *from = (RememberedSet){ NULL, NULL, NULL };
+}

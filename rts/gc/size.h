@@ -1,0 +1,20 @@
+/* gc/size.h: when to collect, how much of the heap, by how many, and how much memory to keep. */
+#ifndef GC_SIZE_H
+#define GC_SIZE_H
+
+#include "gc/heap.h"
+
+/* After a collection: what makes the next one due. */
+void setThresholds(unsigned nurseries, bool major);
+/* Must, or should, the collection that is about to begin be a major one? */
+bool isTimeForMajor(Nursery *const *nurseries, unsigned count);
+/* How many threads besides the leader may take part. */
+unsigned helpersFor(bool minor, unsigned count);
+/* So much to do that it is worth waking threads for. */
+bool isBigCollection(bool minor);
+/* What a collection copied, for the next one's guess. */
+void noteCopied(size_t bytes, bool minor);
+/* Free memory that is kept from the operating system after a collection. */
+size_t keepBytes(unsigned nurseries);
+
+#endif

@@ -7,7 +7,7 @@
  *     trees     binary-trees of --depth (18), shared by --workers: what trees.h says. Seconds; MB of memory resident at most; and how
  *               many times as much as what is alive at most: the nodes of the stretch tree, or those of the long-lived tree and
  *               one of the same depth of each worker, by what a node takes
- *     gaps      a map of --entries (a million) is churned by --count operations (4 million): what churn.h says. The largest gap, that
+ *     gaps      a map of --entries (a million) is churned by --count operations (2 million): what churn.h says. The largest gap, that
  *               which one in a thousand exceeds, and the mean of an operation
  *     operations
  *               ns of each operation of barrier.h, or of --operation alone, beyond what its plain loop takes; of an allocation all.
@@ -30,7 +30,7 @@
 
 #define TREE_DEPTH 18
 #define MAP_ENTRIES 1000000
-#define MAP_OPERATIONS 4000000
+#define MAP_OPERATIONS 2000000
 #define FIRST_BATCH 1000
 #define BATCH_NS 5000000u
 #define STABLE_POINTERS 1000000

@@ -44,7 +44,7 @@ function findBestPeer(    s, x) {
 }
 
 function printRow(    s, x, line) {
-  line = sprintf("%-5s %-19s %-6s", id[row], metric[row], unit[row])
+  line = sprintf("%-5s %-21s %-6s", id[row], metric[row], unit[row])
   for (s = 1; s <= subjects; s++) {
     x = middle[row, subject[s]]
     line = line sprintf(" %12s", x == "" ? "-" : show(x))
@@ -56,7 +56,7 @@ function printRow(    s, x, line) {
 }
 
 function printHead(    s, line) {
-  line = sprintf("\n%-5s %-19s %-6s", "", "metric", "unit")
+  line = sprintf("\n%-5s %-21s %-6s", "", "metric", "unit")
   for (s = 1; s <= subjects; s++) line = line sprintf(" %12s", subject[s])
   print line sprintf("   %8s %-12s %6s %6s  %s", "ratio to", "best peer", "floor", "aim", "capstan reaches")
 }

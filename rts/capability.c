@@ -400,7 +400,7 @@ static Capability *spinForCapability(Task *task)
     for (unsigned i = 0; i < LOOKS_BEFORE_PARKING || (i < LOOKS_WHILE_STOPPED && isWorldStopping()); i++) {
         Capability *cap = find_capability_for_task(task);
         if (cap != NULL) return cap;
-        if (CAPSTAN_UNLIKELY(isHelpWanted())) helpCollect();
+        if (CAPSTAN_UNLIKELY(isHelpWanted())) helpCollect(task->last->no);
         relax(4);
     }
     return NULL;

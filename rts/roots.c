@@ -13,7 +13,6 @@
 static struct {
     uint32_t number;         /* [stopped] of this walk */
     StgTSO *_Atomic gray;    /* [atomic] reached, not yet scanned */
-    StgTSO *dirty;           /* [stopped] those that a minor collection scans, through dirtyLink */
     StgTSO *ring[AHEAD];     /* [stopped] the next of them, being fetched */
     unsigned first, length;  /* [stopped] of the ring */
     size_t scanned;          /* [stopped] threads */
@@ -37,23 +36,8 @@ static void reach(StgTSO *tso)
 
 static StgTSO *nextInQueue(StgTSO *tso) { return tso->link; }
 
-/* Those that became dirty since the last collection.  count 0: a walk of the verifier's, which leaves them. */
-static void takeDirty(Nursery *const *nurseries, unsigned count)
+static void begin(void)
 {
-    for (unsigned i = 0; i < count; i++) {
-        StgTSO *first = nurseries[i]->dirty;
-        nurseries[i]->dirty = NULL;
-        for (StgTSO *next; first != NULL; first = next) {
-            next = first->dirtyLink;
-            first->dirtyLink = roots.dirty;
-            roots.dirty = first;
-        }
-    }
-}
-
-static void begin(Nursery *const *nurseries, unsigned count, bool minor)
-{
-    takeDirty(nurseries, count);
     roots.number++;
     roots.gray = NULL;
     roots.length = roots.first = 0;
@@ -180,9 +164,9 @@ static bool hasNoRoots(const StgTSO *tso)
     return isBound(tso) ? isOld(tso->incall) : whyOf(tso) == THREAD_FREE;
 }
 
-static void scanDirty(Visitor *v)
+static void scanDirty(Visitor *v, Nursery *nursery)
 {
-    for (StgTSO *t = roots.dirty; t != NULL; t = t->dirtyLink) {
+    for (StgTSO *t = nursery->dirty; t != NULL; t = t->dirtyLink) {
         t->staysDirty = false;
         if (hasNoRoots(t)) continue;
         scanThread(t, v);
@@ -192,10 +176,7 @@ static void scanDirty(Visitor *v)
 
 void scanThreadRoots(Visitor *v)
 {
-    if (v->minor) {
-        scanDirty(v);
-        return;
-    }
+    if (v->minor) return; /* scanDirty */
     eachTask(scanTask, NULL);
     eachThread(scanUnbound, NULL);
     while (scanOne(v)) {}
@@ -313,21 +294,17 @@ static void sweepTask(Task *task, void *unused)
     for (InCall *i = task->incall; i != NULL; i = i->prev) sweepHandle(&i->tso, NULL);
 }
 
-/* Threads that still refer to something young go back into the list, and those that are running. */
-static void sweepDirty(bool minor)
+/* Threads that still refer to something young go back into the list. */
+static void sweepDirty(Capability *cap, bool minor)
 {
-    Capability *keeper = &capabilities[0];
-    for (StgTSO *t = roots.dirty, *next; t != NULL; t = next) {
+    StgTSO *t = cap->nursery.dirty;
+    cap->nursery.dirty = NULL;
+    for (StgTSO *next; t != NULL; t = next) {
         next = t->dirtyLink;
         sweepHandle(t, NULL);
         bool stays = minor && (t->staysDirty || (t->handle != NULL && isYoung(t->handle)));
         t->dirty = 0;
-        if (stays) markDirty(keeper, t);
-    }
-    roots.dirty = NULL;
-    for (unsigned i = 0; i < numCapabilities; i++) {
-        Stack *stack = regsOf(&capabilities[i])->stack;
-        if (stack != NULL) markDirty(&capabilities[i], stack->tso);
+        if (stays) markDirty(cap, t);
     }
 }
 
@@ -337,16 +314,21 @@ static void sweep(bool minor)
         eachThread(sweepHandle, NULL);
         eachTask(sweepTask, NULL);
     }
-    sweepDirty(minor);
+    for (unsigned i = 0; i < numCapabilities; i++) sweepDirty(&capabilities[i], minor);
+    /* What runs goes on without being put on its capability again. */
+    for (unsigned i = 0; i < numCapabilities; i++) {
+        Stack *stack = regsOf(&capabilities[i])->stack;
+        if (stack != NULL) markDirty(&capabilities[i], stack->tso);
+    }
 }
 
 void forgetThreadRoots(void)
 {
     roots.gray = NULL;
-    roots.revived = roots.dirty = NULL;
+    roots.revived = NULL;
 }
 
 void initThreadRoots(void)
 {
-    gcThreads = (ThreadHooks){ .begin = begin, .reach = reach, .next = nextInQueue, .scan = scanOne, .count = countScanned, .revive = revive, .sweep = sweep };
+    gcThreads = (ThreadHooks){ .begin = begin, .scanDirty = scanDirty, .reach = reach, .next = nextInQueue, .scan = scanOne, .count = countScanned, .revive = revive, .sweep = sweep };
 }

@@ -95,7 +95,7 @@ static void noteCollection(RtsCollection *c)
 }
 
 /* The world is stopped.  Returns whether the heap had the memory to begin. */
-static bool collectStopped(uint64_t began, bool major, RtsCollection *c)
+static bool collectStopped(uint64_t began, unsigned own, bool major, RtsCollection *c)
 {
     Nursery *nurseries[MAX_CAPABILITIES];
     unsigned n = numCapabilities;
@@ -105,7 +105,7 @@ static bool collectStopped(uint64_t began, bool major, RtsCollection *c)
         if (capabilities[i].holder == HOLDER_STOPPED) forgetDebts(nurseries[i]);
     }
     *c = (RtsCollection){ .number = totals.collections + 1, .stop_ns = lastStopNanos() };
-    bool ok = collectHeap(nurseries, n, major, c);
+    bool ok = collectHeap(nurseries, n, own, major, c);
     if (ok) interruptRevived();
     c->pause_ns = osMonotonicNanos() - began;
     if (ok) noteCollection(c);
@@ -113,7 +113,8 @@ static bool collectStopped(uint64_t began, bool major, RtsCollection *c)
 }
 
 /* A worker without anything to do helps the others collect. */
-static void inviteWorker(void) { runOnWorker(helpCollect); }
+static void helpAnybody(void) { helpCollect(UINT32_MAX); }
+static void inviteWorker(void) { runOnWorker(helpAnybody); }
 
 /* After the world goes on: what the host hears of a collection. */
 static void afterCollection(Task *task, const RtsCollection *c)
@@ -135,7 +136,7 @@ static bool collectHere(Task *task)
     RtsCollection c;
     uint64_t began = osMonotonicNanos();
     if (!stopWorld(task->cap, 0)) return false;
-    bool ok = collectStopped(began, false, &c);
+    bool ok = collectStopped(began, task->cap->no, false, &c);
     restartWorld(task->cap);
     if (ok) afterCollection(task, &c);
     return true;
@@ -168,7 +169,7 @@ bool performCollection(bool major)
         leaveStopped();
         return false;
     }
-    bool ok = collectStopped(began, major, &c);
+    bool ok = collectStopped(began, 0, major, &c);
     /* While the world is stopped: the end of the runtime comes before this, or waits for it. */
     releasesRunning++;
     restartWorld(NULL);

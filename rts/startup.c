@@ -75,7 +75,7 @@ static RtsStatus readConfig(RtsConfig *c, const RtsConfig *given, int *argc, cha
         memcpy(c, given, given->size < sizeof *c ? given->size : sizeof *c);
     }
     c->size = sizeof *c;
-    if (c->nursery_bytes == 0) c->nursery_bytes = (size_t)1 << 20;
+    if (c->nursery_bytes == 0) c->nursery_bytes = (size_t)4 << 20;
     if (c->foreign_stack_bytes == 0) c->foreign_stack_bytes = 64 << 10;
     if (c->slice_us == 0) c->slice_us = 20000;
     if (c->stack_bytes == 0) c->stack_bytes = 256 << 10;

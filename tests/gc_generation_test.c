@@ -70,7 +70,7 @@ CASE(chainOfAges)
     makeOld(stack);
     for (HsInt n = 0; n < LINKS; n++) {
         HaskellObj next = rts_mkMutVar(stack->cap, &Nothing_closure);
-        rts_writeMutVar(stack->cap, last, Fresh_new(stack->cap, rts_mkInt(stack->cap, INT64_MIN + n), next, &Nothing_closure));
+        rts_writeMutVar(stack->cap, last, Fresh_new(stack->cap, rts_mkInt(stack->cap, BOXED(n)), next, &Nothing_closure));
         last = next;
         minor(stack);
     }
@@ -78,7 +78,7 @@ CASE(chainOfAges)
         HaskellObj at = first;
         for (HsInt n = 0; n < LINKS; n++) {
             HaskellObj link = rts_readMutVar(at);
-            CHECK(CAPSTAN_IS(Fresh, link) && rts_getInt(CAPSTAN_GET(Fresh, link, number)) == INT64_MIN + n);
+            CHECK(CAPSTAN_IS(Fresh, link) && rts_getInt(CAPSTAN_GET(Fresh, link, number)) == BOXED(n));
             at = CAPSTAN_GET(Fresh, link, text);
         }
         CHECK(at == last && rts_readMutVar(at) == &Nothing_closure);

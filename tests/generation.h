@@ -9,6 +9,9 @@
 
 enum { AGES = 6 }; /* minor collections that make anything old */
 
+/* A number that does not fit a word. */
+#define BOXED(n) (INT64_MIN + 1000000 + (n))
+
 /* ---- Young values ---- */
 
 CAPSTAN_CON(Fresh, 1, number, text, self)
@@ -19,7 +22,7 @@ static inline HaskellObj fresh(Capability *cap, HsInt n)
 {
     char text[32];
     snprintf(text, sizeof text, "fresh %ld", (long)n);
-    HaskellObj number = rts_mkInt(cap, INT64_MIN + n), string = rts_mkString(cap, text), array = rts_mkArray(cap, 3, number);
+    HaskellObj number = rts_mkInt(cap, BOXED(n)), string = rts_mkString(cap, text), array = rts_mkArray(cap, 3, number);
     return Fresh_new(cap, number, string, array);
 }
 
@@ -31,7 +34,7 @@ static inline bool isFresh(HaskellObj v, HsInt n)
     snprintf(text, sizeof text, "fresh %ld", (long)n);
     HaskellObj number = CAPSTAN_GET(Fresh, v, number), array = CAPSTAN_GET(Fresh, v, self);
     const char *bytes = rts_bytes(CAPSTAN_GET(Fresh, v, text), &length);
-    return rts_getInt(number) == INT64_MIN + n && length == strlen(text) && memcmp(bytes, text, length) == 0 &&
+    return rts_getInt(number) == BOXED(n) && length == strlen(text) && memcmp(bytes, text, length) == 0 &&
            rts_arrayLength(array) == 3 && rts_getElem(array, 0) == number && rts_getElem(array, 2) == number;
 }
 

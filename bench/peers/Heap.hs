@@ -270,7 +270,7 @@ readOptions args = Options
   , workers = maybe 1 read (option "--workers=")
   , depth = maybe (if name == "trees" then 18 else if name == "major" then 22 else 20) read (option "--depth=")
   , entries = maybe 1000000 read (option "--entries=")
-  , count = maybe 4000000 read (option "--count=")
+  , count = maybe 2000000 read (option "--count=")
   , seconds = maybe 0.3 (read . withZero) (option "--seconds=") }
   where name = concat [a | a <- args, take 2 a /= "--"]
         option prefix = listToMaybe (mapMaybe (stripPrefix prefix) args)

@@ -11,7 +11,7 @@ import java.util.function.LongConsumer;
 public final class Heap {
     static String figure = "";
     static int workers = 1;
-    static long depth, entries = 1000000, count = 4000000;
+    static long depth, entries = 1000000, count = 2000000;
     static double seconds = 0.3;
 
     static void giveUp(String what) {

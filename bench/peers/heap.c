@@ -219,7 +219,7 @@ static void measureGaps(void)
     static Histogram all;
     uint64_t largest = 0, took = 0;
     entries = saidOr(options.entries, 1000000) / options.workers;
-    operations = saidOr(options.count, 4000000) / options.workers;
+    operations = saidOr(options.count, 2000000) / options.workers;
     for (buckets = 16; buckets < entries; ) buckets *= 2;
     workers = calloc((size_t)options.workers, sizeof *workers);
     if (workers == NULL) giveUp("no memory");

@@ -283,7 +283,7 @@ func measureBurst(o *options) {
 // ---- Command line
 
 func readOptions() *options {
-	o := &options{workers: 1, entries: 1000000, count: 4000000, seconds: 0.3}
+	o := &options{workers: 1, entries: 1000000, count: 2000000, seconds: 0.3}
 	for _, arg := range os.Args[1:] {
 		var err error
 		switch at := strings.IndexByte(arg, '=') + 1; arg[:at] {

@@ -7,7 +7,7 @@ let figure = ref ""
 let workers = ref 1
 let depth = ref 0
 let entries = ref 1_000_000
-let count = ref 4_000_000
+let count = ref 2_000_000
 let seconds = ref 0.3
 
 let give_up what =
@@ -20,7 +20,7 @@ let status_bytes name =
   let file = open_in "/proc/self/status" in
   let rec look () =
     let line = input_line file in
-    try Scanf.sscanf line "%s@:%f" (fun field kilobytes -> if field = name then kilobytes *. 1024. else raise Exit)
+    try Scanf.sscanf line "%s@: %f" (fun field kilobytes -> if field = name then kilobytes *. 1024. else raise Exit)
     with Exit | Scanf.Scan_failure _ | Failure _ | End_of_file -> look ()
   in
   let bytes = try look () with End_of_file -> give_up ("no " ^ name ^ " in /proc/self/status") in

@@ -87,31 +87,56 @@ static unsigned longestRun(uint64_t mask)
     return run;
 }
 
-static unsigned binOf(uint64_t freeMask) { return freeMask == 0 ? BIN_NONE : longestRun(freeMask); }
-
-static void moveToBin(MegaHeader *m, unsigned bin)
+/* The length of the run that n ones, freed just now, have become part of.  Bit 0 is never one. */
+static unsigned runAround(uint64_t mask, unsigned first)
 {
-    if (m->bin == bin) return;
-    size_t mega = megaOf(m);
-    if (m->bin == BIN_FREE) takeFree(mega);
-    else if (m->bin != BIN_NONE) leaveBin(mega, m->bin);
-    m->bin = bin;
-    if (bin == BIN_FREE) putFree(mega);
-    else if (bin != BIN_NONE) enterBin(mega, bin);
+    return (unsigned)__builtin_ctzll(~(mask >> first)) + (unsigned)__builtin_clzll(~(mask << (64 - first)));
 }
 
-/* A megablock's blocks count as free blocks while some but not all of them are in use. */
-static void setFreeMask(MegaHeader *m, uint64_t mask)
+/* Out of its bin; the caller finds it another. */
+static void leaveAnyBin(MegaHeader *m)
 {
-    size_t before = m->freeMask == ALL_FREE ? 0 : (size_t)__builtin_popcountll(m->freeMask);
-    size_t after = mask == ALL_FREE ? 0 : (size_t)__builtin_popcountll(mask);
-    megas.freeBlocks += after - before;
-    m->freeMask = mask;
-    moveToBin(m, binOf(mask));
+    if (m->bin == BIN_FREE) {
+        takeFree(megaOf(m));
+        megas.freeBlocks += MEGABLOCK_BLOCKS - 1;
+    } else if (m->bin < BIN_FREE) {
+        leaveBin(megaOf(m), m->bin);
+    }
+    m->bin = BIN_NONE;
+}
+
+static void enterAnyBin(MegaHeader *m, unsigned run)
+{
+    if (run == 0) return;
+    m->bin = run;
+    if (run == BIN_FREE) {
+        putFree(megaOf(m));
+        megas.freeBlocks -= MEGABLOCK_BLOCKS - 1;
+    } else {
+        enterBin(megaOf(m), run);
+    }
+}
+
+static void takeBlocks(MegaHeader *m, unsigned first, size_t n)
+{
+    leaveAnyBin(m);
+    m->freeMask &= ~bits(first, n);
+    megas.freeBlocks -= n;
+    enterAnyBin(m, longestRun(m->freeMask));
+}
+
+/* Single blocks come from elsewhere from now on. */
+static void retireSingle(unsigned node)
+{
+    MegaHeader *m = megas.node[node].single;
+    megas.node[node].single = NULL;
+    if (m == NULL) return;
+    m->bin = BIN_NONE;
+    enterAnyBin(m, longestRun(m->freeMask));
 }
 
 /* The one with the least room for n blocks in a row among a node's; NULL: none has. */
-static MegaHeader *roomOn(unsigned node, size_t n)
+static MegaHeader *roomInBins(unsigned node, size_t n)
 {
     uint64_t fit = megas.node[node].nonEmpty & ~(uint64_t)0 << n;
     if (fit == 0) return NULL;
@@ -119,6 +144,14 @@ static MegaHeader *roomOn(unsigned node, size_t n)
     MegaHeader *m = megaAt(lowestInBin(node, bin));
     if (bin == BIN_FREE) *m = (MegaHeader){ .freeMask = ALL_FREE, .bin = BIN_FREE, .node = node };
     return m;
+}
+
+static MegaHeader *roomOn(unsigned node, size_t n)
+{
+    MegaHeader *m = roomInBins(node, n);
+    if (m != NULL || megas.node[node].single == NULL) return m;
+    retireSingle(node);
+    return roomInBins(node, n);
 }
 
 static MegaHeader *roomByGrowing(unsigned node, size_t n)
@@ -156,12 +189,33 @@ size_t blocksForGroup(size_t n)
     return (n + MEGABLOCK_BLOCKS) / MEGABLOCK_BLOCKS * MEGABLOCK_BLOCKS;
 }
 
+/* Where single blocks come from, on a node if that can be had; NULL: refused.  It stays the same until it is full, which spares looking after bins. */
+static MegaHeader *singlesOn(unsigned node)
+{
+    MegaHeader *m = megas.node[node].single;
+    if (m != NULL) return m;
+    if ((m = roomFor(node, 1)) == NULL) return NULL;
+    retireSingle(m->node); /* another node's, or another thread's, made while this one committed memory */
+    leaveAnyBin(m);
+    m->bin = BIN_SINGLE;
+    return megas.node[m->node].single = m;
+}
+
+/* The lowest one. */
+static inline Block *takeSingle(MegaHeader *m)
+{
+    Block *b = (Block *)m + __builtin_ctzll(m->freeMask);
+    megas.freeBlocks--;
+    if ((m->freeMask &= m->freeMask - 1) == 0) retireSingle(m->node);
+    return b;
+}
+
 static Block *takeSmallGroup(size_t n, unsigned node)
 {
-    MegaHeader *m = roomFor(node, n);
-    if (m == NULL) return NULL;
+    MegaHeader *m = n == 1 ? singlesOn(node) : roomFor(node, n);
+    if (m == NULL || n == 1) return m == NULL ? NULL : takeSingle(m);
     unsigned first = findOnes(m->freeMask, n);
-    setFreeMask(m, m->freeMask & ~bits(first, n));
+    takeBlocks(m, first, n);
     return (Block *)m + first;
 }
 
@@ -173,24 +227,17 @@ static Block *takeLargeGroup(size_t n, unsigned node)
     return (Block *)megaAt(mega) + 1;
 }
 
+static unsigned nodeInRange(unsigned node) { return node < megas.nodes ? node : node % megas.nodes; }
+
 /* Descriptors are filled in without the lock: they are the new owner's. */
 Block *(allocBlocks)(size_t n, unsigned node)
 {
     if (n == 0 || n > heapSize / BLOCK_BYTES) return NULL;
     acquireLock(&megas.lock);
-    node %= megas.nodes;
+    node = nodeInRange(node);
     Block *b = n < MEGABLOCK_BLOCKS ? takeSmallGroup(n, node) : takeLargeGroup(n, node);
     releaseLock(&megas.lock);
     return b == NULL ? NULL : initGroup(b, n);
-}
-
-static unsigned takeSingles(Block **out, unsigned count, MegaHeader *m)
-{
-    uint64_t mask = m->freeMask;
-    unsigned got = 0;
-    for (; got < count && mask != 0; mask &= mask - 1) out[got++] = (Block *)m + __builtin_ctzll(mask);
-    setFreeMask(m, mask);
-    return got;
 }
 
 unsigned allocBlockBatch(Block **out, unsigned count, unsigned node)
@@ -198,11 +245,11 @@ unsigned allocBlockBatch(Block **out, unsigned count, unsigned node)
     unsigned got = 0;
     if (heapSize == 0) return 0;
     acquireLock(&megas.lock);
-    node %= megas.nodes;
-    MegaHeader *m = count == 0 ? NULL : roomFor(node, 1);
-    while (m != NULL) {
-        got += takeSingles(out + got, count - got, m);
-        m = got == count ? NULL : roomOn(node, 1);
+    node = nodeInRange(node);
+    while (got < count && (got == 0 || megas.node[node].single != NULL || roomOn(node, 1) != NULL)) {
+        MegaHeader *m = singlesOn(node);
+        if (m == NULL) break;
+        out[got++] = takeSingle(m);
     }
     releaseLock(&megas.lock);
     for (unsigned i = 0; i < got; i++) initGroup(out[i], 1);
@@ -211,17 +258,34 @@ unsigned allocBlockBatch(Block **out, unsigned count, unsigned node)
 
 /* ---- Freeing ---- */
 
+static void putLargeGroup(MegaHeader *m, size_t n)
+{
+    size_t first = megaOf(m), count = blocksForGroup(n) / MEGABLOCK_BLOCKS;
+    for (size_t i = first; i < first + count; i++) putFree(i);
+}
+
+/* Single blocks come back by the thousand, and need not change bins each time: one may be in a bin for two thirds of its longest run. */
+static bool isNear(unsigned run, unsigned bin) { return run != BIN_FREE && run < bin + bin / 2; }
+
 static void putGroup(Block *b, size_t n)
 {
     MegaHeader *m = headerOf(b);
     if (n >= MEGABLOCK_BLOCKS) {
-        size_t first = megaOf(m), count = blocksForGroup(n) / MEGABLOCK_BLOCKS;
-        for (size_t i = first; i < first + count; i++) putFree(i);
-    } else {
-        uint64_t group = bits((unsigned)(b - (Block *)m), n);
-        ASSERT((m->freeMask & group) == 0);
-        setFreeMask(m, m->freeMask | group);
+        putLargeGroup(m, n);
+        return;
     }
+    unsigned first = (unsigned)(b - (Block *)m);
+    ASSERT((m->freeMask & bits(first, n)) == 0);
+    uint64_t mask = m->freeMask |= bits(first, n);
+    megas.freeBlocks += n;
+    if (m->bin == BIN_SINGLE) {
+        if (mask == ALL_FREE) retireSingle(m->node);
+        return;
+    }
+    unsigned run = runAround(mask, first);
+    if (m->bin != BIN_NONE && (run <= m->bin || (n == 1 && isNear(run, m->bin)))) return;
+    leaveAnyBin(m);
+    enterAnyBin(m, run);
 }
 
 void freeBlocks(Block *b)
@@ -306,7 +370,7 @@ bool isAllocated(const void *p)
     uint64_t bit = bitOfMega(mega);
     if (!(s->committed & bit) || s->bin[BIN_FREE] & bit) return false;
     const MegaHeader *m = megaAt(mega);
-    if (m->bin >= BINS || !(s->bin[m->bin] & bit)) return true;
+    if (m != megas.node[nodeOfMega(mega)].single && (m->bin >= BINS || !(s->bin[m->bin] & bit))) return true;
     return !(m->freeMask >> ((uintptr_t)p % MEGABLOCK_BYTES >> BLOCK_SHIFT) & 1);
 }
 
@@ -341,6 +405,7 @@ static void clearStripe(size_t stripe)
 {
     const Stripe *s = &megas.stripe[stripe];
     size_t first = stripe * STRIPE_MEGABLOCKS;
+    retireSingle(nodeOfStripe(stripe));
     clearOnes((uintptr_t)megaAt(first), s->bin[BIN_FREE], MEGABLOCK_BYTES);
     for (unsigned bin = BIN_VACANT + 1; bin < BIN_FREE; bin++)
         for (uint64_t left = s->bin[bin]; left != 0; left &= left - 1) {

@@ -18,7 +18,7 @@ static void checkHeader(Sums *sums, size_t mega, unsigned bin)
     const MegaHeader *m = megaAt(mega);
     expect(sums, m->bin == bin, "a megablock's header names another bin");
     expect(sums, m->node == nodeOfMega(mega), "a megablock's header names another node");
-    expect(sums, findOnes(m->freeMask, bin) < 64 && findOnes(m->freeMask, bin + 1) == 64, "a megablock is in the bin for another run");
+    expect(sums, findOnes(m->freeMask, bin) < 64 && findOnes(m->freeMask, bin == 1 ? 2 : bin + bin / 2) == 64, "a megablock is in the bin for another run");
     expect(sums, !(m->freeMask & 1), "the block of the descriptors is free");
     sums->freeBlocks += (size_t)__builtin_popcountll(m->freeMask);
 }
@@ -44,8 +44,18 @@ static void checkStripe(Sums *sums, size_t stripe)
     sums->due += (size_t)__builtin_popcountll(s->due);
 }
 
+static void checkSingle(Sums *sums, unsigned node)
+{
+    const MegaHeader *m = megas.node[node].single;
+    if (m == NULL) return;
+    expect(sums, m->bin == BIN_SINGLE && m->node == node, "the header of the megablock for single blocks says otherwise");
+    expect(sums, m->freeMask != 0 && m->freeMask != ALL_FREE && !(m->freeMask & 1), "the megablock for single blocks is full, or entirely free");
+    sums->freeBlocks += (size_t)__builtin_popcountll(m->freeMask);
+}
+
 static void checkNodes(Sums *sums)
 {
+    for (unsigned node = 0; node < megas.nodes; node++) checkSingle(sums, node);
     for (unsigned bin = 0; bin < BINS; bin++) {
         size_t count = 0;
         for (unsigned node = 0; node < megas.nodes; node++) {

@@ -83,14 +83,12 @@ static void reachAll(Nursery *const *nurseries, unsigned count)
 {
     GcThread *g = leader();
     Visitor *v = &g->v;
-    for (unsigned i = 0; i < count; i++) {
-        if (v->minor) visitRemembered(g, &nurseries[i]->remembered);
-        forgetRemembered(&nurseries[i]->remembered);
-    }
     visitRoots(v);
+    takeShares(g);
     followLive(v);
     visitDead(v);
     while (!v->minor && gcThreads.revive()) followLive(v);
+    for (unsigned i = 0; i < count; i++) forgetRemembered(&nurseries[i]->remembered);
 }
 
 static void sweepTables(bool minor)
@@ -223,7 +221,7 @@ static size_t gatherSpaces(Nursery *const *nurseries, unsigned count)
             pushBlock(&heap.aged, aged->block);
         }
         *aged = (Space){ .flags = aged->flags };
-        moveRemembered(&g->kept, &nurseries[i % count]->remembered);
+        moveRemembered(&g->kept, &nurseries[g->home]->remembered);
     }
     return words;
 }
@@ -244,7 +242,7 @@ static bool ensureSpace(Nursery *const *nurseries, unsigned count, bool major, u
     if (major) collectOpenBlocks();
     size_t words = wordsIn(heap.aged) + (major ? wordsIn(heap.old) : 0);
     for (unsigned i = 0; i < count; i++) words += wordsIn(nurseries[i]->blocks);
-    return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + 2 * (helpers + 1));
+    return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + (2 + READY_BLOCKS) * (helpers + 1));
 }
 
 /* The surviving large and pinned objects; returns their bytes. */
@@ -261,7 +259,7 @@ static size_t sweepInPlace(Nursery *const *nurseries, unsigned count, bool minor
     return bytes;
 }
 
-static void collect(Nursery *const *nurseries, unsigned count, bool minor, unsigned helpers, RtsCollection *out)
+static void collect(Nursery *const *nurseries, unsigned count, unsigned own, bool minor, unsigned helpers, RtsCollection *out)
 {
     Block *from = heap.aged, *oldFrom = NULL;
     heap.aged = NULL;
@@ -272,11 +270,12 @@ static void collect(Nursery *const *nurseries, unsigned count, bool minor, unsig
         markFrom(oldFrom);
         heap.oldBlocks = 0;
     }
-    beginCollector(leader(), minor, helpers > 0);
-    openCrew(helpers, minor, helpers > 0 && isBigCollection(minor));
-    gcThreads.begin(nurseries, count, minor);
+    beginCollector(leader(), minor, helpers > 0, own, nurseries[own]->node);
+    gcThreads.begin();
+    openCrew(nurseries, count, helpers, minor, helpers > 0 && isBigCollection(minor));
     reachAll(nurseries, count);
     closeCrew();
+    endCollector(leader());
     sweepTables(minor);
     size_t copied = gatherSpaces(nurseries, count) * sizeof(StgWord);
     size_t inPlace = sweepInPlace(nurseries, count, minor);
@@ -289,7 +288,7 @@ static void collect(Nursery *const *nurseries, unsigned count, bool minor, unsig
     out->collectors = crewSize();
 }
 
-bool collectHeap(Nursery *const *nurseries, unsigned count, bool major, RtsCollection *out)
+bool collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool major, RtsCollection *out)
 {
     emptyQuarantine();
     for (unsigned i = 0; i < count; i++) syncNursery(nurseries[i]);
@@ -299,13 +298,13 @@ bool collectHeap(Nursery *const *nurseries, unsigned count, bool major, RtsColle
     verify("before", nurseries, count);
     out->major = major;
     out->allocated_bytes = heap.allocated * BLOCK_BYTES;
-    collect(nurseries, count, !major, helpers, out);
+    collect(nurseries, count, own, !major, helpers, out);
     for (unsigned i = 0; i < count; i++) refillReserve(nurseries[i]);
     setThresholds(count, major);
     trimBlocks(keepBytes(count));
     out->live_bytes = heap.liveBytes;
     out->heap_bytes = committedBytes();
     verify("after", nurseries, count);
-    if (!major && isHeapOverLimit()) return collectHeap(nurseries, count, true, out);
+    if (!major && isHeapOverLimit()) return collectHeap(nurseries, count, own, true, out);
     return true;
 }

@@ -5,7 +5,7 @@
 #include "os/os.h"
 
 /* How often who has nothing to do looks around before it sleeps. */
-#define LOOKS 200
+#define LOOKS 3000
 
 _Atomic uint32_t crewState;
 void (*inviteHelper)(void);
@@ -16,7 +16,10 @@ static struct {
     _Atomic uint32_t closed;
     _Atomic uint32_t bell;     /* futex word */
     _Atomic uint32_t sleeping; /* [atomic] on the bell */
-    bool minor;                /* [const] while the crew is open */
+    bool minor;                /* [const] while the crew is open, and the next two */
+    Nursery *const *nurseries;
+    unsigned count;
+    _Atomic unsigned shares;   /* [atomic] nurseries whose roots nobody has taken */
 } crew = { .size = 1, .closed = 1 };
 
 void crewRelax(void)
@@ -56,22 +59,44 @@ static void leaveBusy(void)
 
 static bool isAllDone(void) { return atomic_load_explicit(&crew.busy, memory_order_acquire) == 0; }
 
+static bool isWorkLeft(void) { return atomic_load_explicit(&crew.shares, memory_order_relaxed) != 0 || isWorkPending(); }
+
 /* Nothing to do here: wait for work, or for what else the caller waits for. */
 static void waitForWork(bool (*isOver)(void))
 {
     for (unsigned i = 0; i < LOOKS; i++) {
-        if (isOver() || isWorkPending()) return;
+        if (isOver() || isWorkLeft()) return;
         crewRelax();
     }
     uint32_t seen = atomic_load_explicit(&crew.bell, memory_order_acquire);
     atomic_fetch_add_explicit(&crew.sleeping, 1, memory_order_seq_cst);
-    if (!isOver() && !isWorkPending()) osFutexWait(&crew.bell, seen, -1);
+    if (!isOver() && !isWorkLeft()) osFutexWait(&crew.bell, seen, -1);
     atomic_fetch_sub_explicit(&crew.sleeping, 1, memory_order_seq_cst);
+}
+
+static bool takeShare(GcThread *g, unsigned i)
+{
+    Nursery *n = crew.nurseries[i];
+    if (!atomic_load_explicit(&n->share, memory_order_relaxed) || !atomic_exchange_explicit(&n->share, false, memory_order_relaxed)) return false;
+    crew.shares--;
+    visitRemembered(g, &n->remembered);
+    gcThreads.scanDirty(&g->v, n);
+    return true;
+}
+
+void takeShares(GcThread *g)
+{
+    for (unsigned i = 0; i < crew.count && crew.shares != 0; i++)
+        if (takeShare(g, (g->home + i) % crew.count))
+            while (scavengeSome(g)) {}
 }
 
 static void workOff(GcThread *g)
 {
-    while (scavengeSome(g)) {}
+    do {
+        while (scavengeSome(g)) {}
+        takeShares(g);
+    } while (scavengeSome(g));
     leaveBusy();
 }
 
@@ -82,12 +107,12 @@ void workTogether(void)
         while (scavengeSome(g)) {}
         return;
     }
-    atomic_store_explicit(&crew.busy, 1, memory_order_release);
     workOff(g);
     while (!isAllDone()) {
-        if (isWorkPending() && enterBusy()) workOff(g);
+        if (isWorkLeft() && enterBusy()) workOff(g);
         else waitForWork(isAllDone);
     }
+    atomic_store_explicit(&crew.busy, 1, memory_order_release);
 }
 
 static bool isClosed(void) { return atomic_load_explicit(&crew.closed, memory_order_acquire) != 0; }
@@ -95,12 +120,12 @@ static bool isClosed(void) { return atomic_load_explicit(&crew.closed, memory_or
 static void help(GcThread *g)
 {
     while (!isClosed()) {
-        if (isWorkPending() && enterBusy()) workOff(g);
+        if (isWorkLeft() && enterBusy()) workOff(g);
         else waitForWork(isClosed);
     }
 }
 
-void helpCollect(void)
+void helpCollect(unsigned own)
 {
     uint32_t state = atomic_load_explicit(&crewState, memory_order_relaxed);
     do {
@@ -108,17 +133,23 @@ void helpCollect(void)
         /* Acquire: what the leader prepared. */
     } while (!atomic_compare_exchange_weak_explicit(&crewState, &state, state - 65536 + 1, memory_order_acquire, memory_order_relaxed));
     GcThread *g = &collectors[atomic_fetch_add_explicit(&crew.size, 1, memory_order_relaxed)];
-    beginCollector(g, crew.minor, true);
+    unsigned home = own < crew.count ? own : (unsigned)(g - collectors) % crew.count;
+    beginCollector(g, crew.minor, true, home, crew.nurseries[home]->node);
     help(g);
+    endCollector(g);
     /* Release: what was copied here belongs to the leader now.  The world goes on once the last has left: nothing is touched after that. */
     if ((atomic_fetch_sub_explicit(&crewState, 1, memory_order_release) & 65535) == 1) osFutexWake(&crewState, 1);
 }
 
-void openCrew(unsigned helpers, bool minor, bool invites)
+void openCrew(Nursery *const *nurseries, unsigned count, unsigned helpers, bool minor, bool invites)
 {
     crew.minor = minor;
+    crew.nurseries = nurseries;
+    crew.count = count;
+    crew.shares = minor ? count : 0;
+    for (unsigned i = 0; i < count; i++) nurseries[i]->share = minor;
     crew.size = 1;
-    crew.busy = 0;
+    crew.busy = 1;
     crew.closed = 0;
     atomic_store_explicit(&crewState, helpers << 16, memory_order_release);
     if (invites && inviteHelper != NULL) inviteHelper();

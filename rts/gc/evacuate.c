@@ -23,13 +23,18 @@ static void lockPending(GcThread *g)
 }
 static void unlockPending(GcThread *g) { atomic_store_explicit(&g->lock, 0, memory_order_release); }
 
+/* In minor collections what others have is better left to them, unless it is much. */
+static unsigned worthStealing(const GcThread *g) { return g->v.minor ? 8 : 1; }
+
 static void pushPending(GcThread *g, Block *b)
 {
     lockPending(g);
     b->todo = atomic_load_explicit(&g->pending, memory_order_relaxed);
     atomic_store_explicit(&g->pending, b, memory_order_relaxed);
+    unsigned depth = atomic_load_explicit(&g->depth, memory_order_relaxed) + 1;
+    atomic_store_explicit(&g->depth, depth, memory_order_relaxed);
     unlockPending(g);
-    if (g->parallel) crewHasWork();
+    if (g->parallel && depth >= worthStealing(g)) crewHasWork();
 }
 
 /* What is pending can be a large array: then a piece of it. */
@@ -44,15 +49,22 @@ static bool isLongArray(const Block *b)
 }
 
 /* Context: the lock. */
+static void dropFirst(GcThread *g, const Block *b)
+{
+    atomic_store_explicit(&g->pending, b->todo, memory_order_relaxed);
+    atomic_store_explicit(&g->depth, atomic_load_explicit(&g->depth, memory_order_relaxed) - 1, memory_order_relaxed);
+}
+
+/* Context: the lock. */
 static Work firstOf(GcThread *g, Block *b)
 {
     if (!isLongArray(b)) {
-        atomic_store_explicit(&g->pending, b->todo, memory_order_relaxed);
+        dropFirst(g, b);
         return (Work){ b, NULL, NULL };
     }
     Work w = { b, b->scan, b->free };
     if (w.to - w.from > PIECE_WORDS) w.to = w.from + PIECE_WORDS;
-    else atomic_store_explicit(&g->pending, b->todo, memory_order_relaxed);
+    else dropFirst(g, b);
     b->scan = w.to;
     return w;
 }
@@ -67,18 +79,25 @@ static bool popPending(GcThread *g, Work *w)
     return b != NULL;
 }
 
+static bool hasToSpare(const GcThread *g)
+{
+    return atomic_load_explicit(&g->depth, memory_order_relaxed) >= worthStealing(leader());
+}
+
 bool isWorkPending(void)
 {
-    for (unsigned i = 0; i < MAX_COLLECTORS && i < crewSize(); i++)
-        if (atomic_load_explicit(&collectors[i].pending, memory_order_relaxed) != NULL) return true;
+    for (unsigned i = 0, n = crewSize(); i < n; i++)
+        if (hasToSpare(&collectors[i])) return true;
     return false;
 }
 
 static bool steal(GcThread *g, Work *w)
 {
     unsigned n = crewSize();
-    for (unsigned i = 1; i < n; i++)
-        if (popPending(&collectors[(g->number + i) % n], w)) return true;
+    for (unsigned i = 1; i < n; i++) {
+        GcThread *victim = &collectors[(g->number + i) % n];
+        if (hasToSpare(victim) && popPending(victim, w)) return true;
+    }
     return false;
 }
 
@@ -94,8 +113,9 @@ static StgWord *refillSpace(GcThread *g, Space *s)
         s->full = b;
         if (b != g->scanning && b->scan < b->free) pushPending(g, b);
     }
-    b = allocBlocks(1);
-    ASSERT(b != NULL);
+    if (g->ready == 0) g->ready = allocBlockBatch(g->readyBlocks, READY_BLOCKS, g->node);
+    ASSERT(g->ready != 0);
+    b = g->readyBlocks[--g->ready];
     b->flags = s->flags;
     s->block = b;
     s->blocks++;
@@ -134,11 +154,11 @@ GC_INLINE void copyWords(StgWord *to, const StgWord *from, size_t words)
 
 GC_INLINE StgClosure *copyObject(GcThread *g, StgClosure *obj, const StgInfoTable *info, uint32_t flags, bool parallel)
 {
-    bool old = g->toOld || flags & BLOCK_AGED;
+    bool old = g->toOld || flags & BLOCK_AGED, plain = CAPSTAN_LIKELY(info->kind <= CLOSURE_FUN);
     Space *s = &g->to[old ? TO_OLD : TO_AGED];
-    size_t words = wordsOf(obj, info);
+    size_t words = plain ? plainWords(info) : wordsOf(obj, info);
     StgWord *to = bump(g, s, words);
-    to[0] = (StgWord)(old ? infoWhenOld(info) : info);
+    to[0] = (StgWord)(old && !plain ? infoWhenOld(info) : info);
     copyWords(to, (const StgWord *)obj, words - 1);
     const StgInfoTable *forward = (const StgInfoTable *)((StgWord)to | 1);
     if (parallel) {
@@ -171,7 +191,8 @@ static void markGroup(GcThread *g, Block *b)
     pushPending(g, b);
 }
 
-GC_INLINE void evacuateSlot(GcThread *g, HaskellObj *slot, bool parallel)
+/* Returns what is in the slot now. */
+GC_INLINE HaskellObj evacuateSlot(GcThread *g, HaskellObj *slot, bool parallel)
 {
     HaskellObj before = __atomic_load_n(slot, __ATOMIC_RELAXED), obj = before;
     for (;;) {
@@ -188,26 +209,34 @@ GC_INLINE void evacuateSlot(GcThread *g, HaskellObj *slot, bool parallel)
             obj = (StgClosure *)((StgWord)info & ~(StgWord)1);
             break;
         }
-        HaskellObj value = standsFor(obj, info);
-        if (value == NULL) {
+        HaskellObj value = info->kind <= CLOSURE_FUN ? NULL : standsFor(obj, info);
+        if (CAPSTAN_LIKELY(value == NULL)) {
             obj = copyObject(g, obj, info, flags, parallel);
             break;
         }
         obj = value;
     }
     if (obj != before) __atomic_store_n(slot, obj, __ATOMIC_RELAXED);
+    return obj;
+}
+
+/* What is young now was copied before, for the sake of something young, and this slot is old. */
+GC_INLINE void evacuateField(GcThread *g, HaskellObj *slot, bool parallel)
+{
+    HaskellObj obj = __atomic_load_n(slot, __ATOMIC_RELAXED);
+    if (rts_isImmediate(obj)) return;
+    obj = evacuateSlot(g, slot, parallel);
     if (g->remembers && isYoung(obj)) rememberSlot(&g->kept, slot);
 }
 
-static void evacuateAlone(Visitor *v, HaskellObj *slot) { evacuateSlot((GcThread *)v, slot, false); }
-static void evacuateTogether(Visitor *v, HaskellObj *slot) { evacuateSlot((GcThread *)v, slot, true); }
+static void evacuateAlone(Visitor *v, HaskellObj *slot) { evacuateField((GcThread *)v, slot, false); }
+static void evacuateTogether(Visitor *v, HaskellObj *slot) { evacuateField((GcThread *)v, slot, true); }
 
 /* Roots: whoever keeps them wants to know whether they hold something young. */
 static void evacuateRoot(Visitor *v, HaskellObj *slot)
 {
     GcThread *g = (GcThread *)v;
-    evacuateSlot(g, slot, g->parallel);
-    if (isYoung(*slot)) v->sawYoung = true;
+    if (isYoung(evacuateSlot(g, slot, g->parallel))) v->sawYoung = true;
 }
 
 StgClosure *forwardedTo(StgClosure *obj)
@@ -249,8 +278,14 @@ GC_INLINE void scavengeObjects(GcThread *g, Block *b, const Space *s, SlotVisito
         if (b->scan == end) break;
         while (b->scan < end) {
             StgClosure *obj = (StgClosure *)b->scan;
-            b->scan += wordsOf(obj, obj->info);
-            eachField(obj, visit, &g->v);
+            const StgInfoTable *info = obj->info;
+            if (CAPSTAN_LIKELY(info->kind <= CLOSURE_FUN)) {
+                b->scan += plainWords(info);
+                visitAll(obj->payload, info->ptrs, visit, &g->v);
+            } else {
+                b->scan += wordsOf(obj, info);
+                eachField(obj, visit, &g->v);
+            }
         }
     }
     g->scanning = NULL;
@@ -267,7 +302,7 @@ static void scavengeWork(GcThread *g, const Work *w)
 {
     enterBlock(g, w->block);
     if (w->from != NULL) {
-        for (StgWord *p = w->from; p < w->to; p++) evacuateSlot(g, (HaskellObj *)(void *)p, true);
+        for (StgWord *p = w->from; p < w->to; p++) evacuateField(g, (HaskellObj *)(void *)p, true);
     } else if (w->block->flags & BLOCK_LARGE) {
         eachField((StgClosure *)w->block->start, evacuateTogether, &g->v);
     } else {
@@ -296,7 +331,7 @@ bool scavengeSome(GcThread *g)
     return true;
 }
 
-static void visitSlot(HaskellObj *slot, void *g) { evacuateSlot(g, slot, ((GcThread *)g)->parallel); }
+static void visitSlot(HaskellObj *slot, void *g) { evacuateField(g, slot, ((GcThread *)g)->parallel); }
 
 void visitRemembered(GcThread *g, RememberedSet *set)
 {
@@ -305,8 +340,16 @@ void visitRemembered(GcThread *g, RememberedSet *set)
     leaveBlock(g);
 }
 
-void beginCollector(GcThread *g, bool minor, bool parallel)
+void endCollector(GcThread *g)
 {
+    while (g->ready > 0) freeBlocks(g->readyBlocks[--g->ready]);
+}
+
+void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsigned node)
+{
+    g->number = (unsigned)(g - collectors);
+    g->home = home;
+    g->node = node;
     g->v = (Visitor){ .visit = evacuateRoot, .minor = minor };
     g->parallel = parallel;
     g->words = 0;

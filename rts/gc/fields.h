@@ -8,12 +8,20 @@
 
 
 
+/* Of constructors and functions, which most objects are. */
+_Static_assert(CLOSURE_CON == 0 && CLOSURE_FUN == 1, "they are the first kinds");
+GC_INLINE size_t plainWords(const StgInfoTable *info)
+{
+    size_t fields = (size_t)info->ptrs + info->nptrs;
+    return 1 + fields + (fields == 0);
+}
+
 /* Words of an object with this header: the header word itself may hold a forwarding address by now. */
 GC_INLINE size_t wordsOf(const StgClosure *obj, const StgInfoTable *info)
 {
     switch (info->kind) {
     case CLOSURE_CON:
-    case CLOSURE_FUN: return 1 + (size_t)(info->ptrs + info->nptrs ? info->ptrs + info->nptrs : 1);
+    case CLOSURE_FUN: return plainWords(info);
     case CLOSURE_THUNK: return 2 + (size_t)info->ptrs + info->nptrs;
     case CLOSURE_AP: return 4;
     case CLOSURE_PAP: return 3 + ((const StgPAP *)obj)->count;

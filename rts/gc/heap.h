@@ -50,6 +50,7 @@ typedef struct {
     RememberedSet remembered; /* [holder] */
     StgTSO *dirty;     /* [holder] threads to be scanned by the next collection, through dirtyLink */
     unsigned node;     /* [const] NUMA node of its blocks */
+    _Atomic bool share; /* [atomic] its roots are still to be visited by one of the collecting threads */
 } Nursery;
 
 typedef struct {
@@ -124,8 +125,8 @@ static inline StgWord *allocate(Nursery *nursery, size_t words)
 StgWord *allocatePinned(Nursery *nursery, size_t words);
 
 /* Copy what is reachable, free the rest: of the young, or of everything, if major says so or it is time for that.  false: not even begun, because memory for
- * the worst case could not be had.  Context: the world is stopped.  out: all but number and times is filled in. */
-bool collectHeap(Nursery *const *nurseries, unsigned count, bool major, RtsCollection *out);
+ * the worst case could not be had.  Context: the world is stopped.  own: number of the caller's nursery.  out: all but number and times is filled in. */
+bool collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool major, RtsCollection *out);
 /* Is there so little left that the thread that asked for the collection should get HeapOverflow? */
 bool isHeapOverLimit(void);
 
@@ -180,7 +181,8 @@ void forgetExternals(void);
 
 /* ---- threads: objects refer to their records (MVars, ThreadIds), and they to objects; roots.c */
 typedef struct {
-    void (*begin)(Nursery *const *nurseries, unsigned count, bool minor); /* no thread has been reached */
+    void (*begin)(void);                /* no thread has been reached */
+    void (*scanDirty)(Visitor *v, Nursery *nursery); /* visit the roots of its dirty threads; any collecting thread, each nursery once */
     void (*reach)(StgTSO *tso);         /* an object refers to it; any collecting thread; not in minor collections */
     StgTSO *(*next)(StgTSO *tso);       /* behind it in the queue of an MVar */
     bool (*scan)(Visitor *v);           /* visit what one of those reached refers to; false: none is left.  The leading thread only */

@@ -5,9 +5,10 @@
  *
  * A megablock is in one bin, or in none:
  *     bin 0         vacant: not committed
- *     bins 1..62    in use, and its longest run of free blocks is so long
+ *     bins 1..62    in use, and its longest run of free blocks is at least so long
  *     bin 63        committed, and entirely free
- *     none          full, part of a large group, or claimed by somebody who commits it or gives it back meanwhile
+ *     none          full, part of a large group, or claimed by somebody who commits it or gives it back meanwhile;
+ *                   or the one that a node takes single blocks from, until it has none left
  * A bin is a bit for each megablock in its stripe's record, a summary of a bit for each stripe in which there is any, and a count for each node: so the
  * lowest megablock of a node with room for n blocks, among those with the least room, is found by looking at a few words.  Lowest and least, so that free
  * memory gathers in few megablocks, at the end, where it can be given back.
@@ -26,6 +27,7 @@
 #define BIN_VACANT 0u
 #define BIN_FREE   63u
 #define BIN_NONE   64u
+#define BIN_SINGLE 65u
 #define BINS       64u
 #define NO_MEGA    SIZE_MAX
 #define ALL_FREE   (~(uint64_t)1)
@@ -50,6 +52,7 @@ typedef struct {
     uint32_t count[BINS];
     uint32_t begun;      /* stripes of this node in use: the others are vacant, and their records blank */
     uint32_t stripes;    /* [const] of this node */
+    MegaHeader *single;  /* the one that single blocks are taken from, with BIN_SINGLE in its header; or NULL */
 } NodeMegas;
 
 extern struct Megas {
@@ -63,7 +66,7 @@ extern struct Megas {
     _Atomic uint8_t *marksReady;   /* [atomic] for each stripe: its marks are committed; said twice does no harm */
     size_t top;                    /* none from here on was ever committed */
     size_t freeMegas;              /* in bin 63 */
-    size_t freeBlocks;             /* in bins 1..62 */
+    size_t freeBlocks;             /* in bins 1..62, and where single blocks are taken from */
     size_t committed, peak;        /* megablocks */
     size_t dueMegas;               /* of freeMegas: to be given back */
     size_t keep;                   /* so many free megablocks stay, */

@@ -10,7 +10,7 @@ void (*accountOverdrawn)(Nursery *nursery);
 static void takeReserve(Nursery *n)
 {
     for (size_t have = n->reserve == NULL ? 0 : n->reserve->link == NULL ? 1 : 2; have < RESERVE_BLOCKS; have++) {
-        Block *b = allocBlocks(1);
+        Block *b = allocBlocks(1, n->node);
         if (b == NULL) return;
         heap.movable++;
         b->flags = BLOCK_FROM | BLOCK_YOUNG;
@@ -50,10 +50,10 @@ static void tellOutOfHeap(size_t bytes)
         hostConfig.outOfHeapHook(hostConfig.outOfHeapCtx, bytes, heap.limitBlocks * BLOCK_BYTES);
 }
 
-static Block *takeBlocks(size_t n, bool movable)
+static Block *takeBlocks(const Nursery *nursery, size_t n, bool movable)
 {
     size_t cost = blocksForGroup(n);
-    Block *b = mayGrow(cost, movable) ? allocBlocks(n) : NULL;
+    Block *b = mayGrow(cost, movable) ? allocBlocks(n, nursery->node) : NULL;
     if (b == NULL) return NULL;
     if (movable) heap.movable += cost;
     else heap.fixed += cost;
@@ -66,7 +66,7 @@ static Block *takeYoungBlock(Nursery *n)
 {
     Block *b = n->spare;
     if (b == NULL) {
-        if ((b = takeBlocks(1, true)) != NULL) b->flags = BLOCK_FROM | BLOCK_YOUNG;
+        if ((b = takeBlocks(n, 1, true)) != NULL) b->flags = BLOCK_FROM | BLOCK_YOUNG;
         return b;
     }
     heap.spare--;
@@ -130,7 +130,7 @@ static StgWord *refuse(Nursery *n, size_t words)
 static StgWord *allocateLarge(Nursery *n, size_t words)
 {
     if (words > heapSize / sizeof(StgWord)) return refuse(n, words);
-    Block *b = takeBlocks((words + BLOCK_WORDS - 1) / BLOCK_WORDS, false);
+    Block *b = takeBlocks(n, (words + BLOCK_WORDS - 1) / BLOCK_WORDS, false);
     if (b == NULL) return refuse(n, words);
     b->flags = BLOCK_LARGE | BLOCK_YOUNG;
     b->free = b->start + words;
@@ -173,7 +173,7 @@ StgWord *allocatePinned(Nursery *n, size_t words)
     words = (words + 1) & ~(size_t)1;
     Block *b = n->pinned;
     if (b == NULL || (size_t)(blockEnd(b) - b->free) < words) {
-        if ((b = takeBlocks(1, false)) == NULL) return refuse(n, words);
+        if ((b = takeBlocks(n, 1, false)) == NULL) return refuse(n, words);
         b->flags = BLOCK_PINNED | BLOCK_YOUNG;
         pushBlock(&n->pinned, b);
         askForCollection(n);

@@ -112,7 +112,7 @@ size_t verifyHeap(Nursery *const *nurseries, unsigned count, size_t *bad)
     check.top = heapBase + usedMegablocks() * MEGABLOCK_BYTES;
     if (makeMaps()) {
         for (unsigned i = 0; i < count; i++) eachRemembered(&nurseries[i]->remembered, noteSlot, NULL);
-        gcThreads.begin(nurseries, 0, false);
+        gcThreads.begin();
         walk(&v);
     }
     rtsFree(check.seen);

@@ -1,5 +1,5 @@
 """Calls: which are safepoints, what they do to the variables whose addresses they get, and the ones that mean something."""
-from clangtree import position
+from clangtree import literal, position
 from typenames import ofNode, parameters
 from values import (CAP, FIXED, GIVEN, HEAP, INNER, NOTHING, PINNED, STILL, UNSET, Link, Safepoint, fresh, moves,
                     pointer, under)
@@ -56,7 +56,7 @@ class Calls:
         ofType = ofNode(node)
         if name in ('rts_mkBytesPinned', 'rts_mkBytesExternal'):
             return fresh(HEAP | PINNED)
-        if name in IMMEDIATE or name in INTEGERS and self.isLiteral(arguments[1]):
+        if name in IMMEDIATE or name in INTEGERS and self.isSmall(arguments[1]):
             return FIXED
         if name == 'rts_bytes':
             return FIXED if values[0].flags & (PINNED | STILL) else fresh(INNER)
@@ -74,10 +74,10 @@ class Calls:
             return value
         return fresh(gives) if gives & (HEAP | INNER | STILL) else value
 
-    def isLiteral(self, node):
-        while node['kind'] in ('ParenExpr', 'ImplicitCastExpr', 'CStyleCastExpr', 'ConstantExpr', 'UnaryOperator'):
-            node = node['inner'][0]
-        return node['kind'] == 'IntegerLiteral'
+    def isSmall(self, node):
+        """Is it a number that needs no object?"""
+        number = literal(node)
+        return number is not None and -2 ** 62 <= number < 2 ** 62
 
     # ---- What a call does -----------------------------------------------------------------------------------------------
 
@@ -96,7 +96,10 @@ class Calls:
                 self.checkReads(node, summary, i, value)
         self.checkConstants(node, arguments, values)
         if why:
+            kept = self.kept(name, values)
             self.passSafepoint(Safepoint(why, position(node), False), position(node), name)
+            for place, value in kept:
+                self.st.store(place, value)
         self.writeBack(node, name, arguments, values, known)
 
     def passSafepoint(self, why, pos, name):
@@ -121,6 +124,18 @@ class Calls:
                 if name in SAFE_CALLS:
                     self.checkSafeCall(arguments[i], passed)
                 found.append((passed.summary, {passed.contextParameter: values[i + 1]}))
+        return found
+
+    def kept(self, name, values):
+        """Variables of ours that the callee roots itself."""
+        callee = self.program.find(self.unit, name) if name else None
+        found = []
+        for i, path in (callee.summary.keeps or ()) if callee is not None else ():
+            if i < len(values) and self.isAddress(values[i]):
+                place = under(values[i].addr, path)
+                value = self.st.lookup(place)
+                if value is not None and not value.flags & INNER:
+                    found.append((place, value))
         return found
 
     def isAddress(self, value):
@@ -254,7 +269,7 @@ class Calls:
         link = values[1].addr
         roots = self.st.roots
         at = next((i for i in reversed(range(len(roots))) if roots[i].place == link), None)
-        if link is None or link[0][0] != 'v':
+        if link is None or link[0][0] != 'v' or link[1] != ():
             pass
         elif at is None:
             self.report('roots', position(node), 'CAPSTAN_UNROOT, but these roots are not pushed here: taken back before, or never named')

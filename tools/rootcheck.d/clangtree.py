@@ -106,6 +106,22 @@ def isStatement(node):
     return not kind.endswith(('Attr', 'Comment')) and kind != ''
 
 
+def inside(node):
+    """The expression in parentheses and casts."""
+    while node['kind'] in ('ParenExpr', 'ImplicitCastExpr', 'CStyleCastExpr', 'ConstantExpr'):
+        node = node['inner'][0]
+    return node
+
+
+def literal(node):
+    """The number, if it is one that is written out."""
+    node = inside(node)
+    if node['kind'] == 'UnaryOperator' and node['opcode'] == '-':
+        number = literal(node['inner'][0])
+        return None if number is None else -number
+    return int(node['value']) if node['kind'] == 'IntegerLiteral' else None
+
+
 class Unit:
     """One source file with its headers."""
 

@@ -4,28 +4,13 @@ An lvalue is one of ('place', place, type): a variable that is kept track of; ('
 ('static', place, type): a variable with static storage; ('other', type): anything else.
 """
 from calls import Calls
-from clangtree import position
+from clangtree import inside, literal, position
 from typenames import MANY, ofNode, plain
 from values import (CAP, FIRST, FIXED, GIVEN, HEAP, INNER, NOTHING, PINNED, STILL, UNSET, Safepoint, Value, fresh, isIndex, join,
                     moves, offset, pointer, vague)
 
 COMPARISONS = ('==', '!=', '<', '>', '<=', '>=')
 TESTS = ('rts_isSmallInt', 'rts_isImmediate', 'rts_isImmediateOf')
-
-
-def inside(node):
-    """The expression in parentheses and casts."""
-    while node['kind'] in ('ParenExpr', 'ImplicitCastExpr', 'CStyleCastExpr', 'ConstantExpr'):
-        node = node['inner'][0]
-    return node
-
-
-def literal(node):
-    node = inside(node)
-    if node['kind'] == 'UnaryOperator' and node['opcode'] == '-':
-        number = literal(node['inner'][0])
-        return None if number is None else -number
-    return int(node['value']) if node['kind'] == 'IntegerLiteral' else None
 
 
 class Expressions(Calls):
@@ -151,7 +136,7 @@ class Expressions(Calls):
         if value.flags & GIVEN and value.flags & HEAP and place[0][0] == 'p':
             return   # the caller has to root it
         name = what or "'%s'" % self.show(place)
-        when = 'may be evaluated before it in the same expression' if why.order else 'at line %d' % why.pos[1]
+        when = 'line %d%s' % (why.pos[1], ', which C may evaluate first' if why.order else '')
         if value.flags & CAP:
             kind, rest = 'cap', 'another may be held since %s (%s): read it again' % (why.name, when)
         elif value.flags & INNER:

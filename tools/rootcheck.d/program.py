@@ -118,7 +118,8 @@ class Program:
         """A whole in-call: whoever calls it holds no capability, so that nothing of what it has can move."""
         types = function.unit.types
         parameters_ = [ofNode(p) for p in function.node.get('inner', []) if p.get('kind') == 'ParmVarDecl']
-        return (any(self.calleeName(call) in BEGINS for call in function.calls) and
+        ends = [name for name in map(self.calleeName, function.calls) if name in BEGINS or name in ENDS]
+        return (ends[:1] != [] and ends[0] in BEGINS and
                 not any(types.isStack(t) or types.isCapability(t) or types.isIndirect(t) for t in parameters_))
 
     def calleeNode(self, node):
@@ -183,14 +184,19 @@ class Program:
 
     def safepointIn(self, unit, node):
         """The first safepoint in an expression: (name, place), or None."""
-        if '_point' not in node:
-            node['_point'] = None
-            why = self.isSafepoint(unit, node) if node.get('kind') == 'CallExpr' else None
-            if why:
-                node['_point'] = (why, position(node))
-            else:
-                node['_point'] = next(filter(None, (self.safepointIn(unit, c) for c in children(node))), None)
-        return node['_point']
+        for call in self.callsIn(node):
+            why = self.isSafepoint(unit, call)
+            if why and 'noreturn' not in ofNode(call['inner'][0]):
+                return (why, position(call))
+        return None
+
+    def callsIn(self, node):
+        if '_calls' not in node:
+            found = [node] if node.get('kind') == 'CallExpr' else []
+            for child in children(node):
+                found += self.callsIn(child)
+            node['_calls'] = found
+        return node['_calls']
 
     # ---- Checking -------------------------------------------------------------------------------------------------------
 
@@ -207,6 +213,8 @@ class Program:
             for function in work:
                 before = function.summary.key()
                 self.checkFunction(function)
+                if function.summary.passes is None:
+                    function.reaches = None   # only on ways that never return
                 if function.summary.key() != before:
                     due.update(id(c) for c in callers[id(function)])
             due = due or {id(f) for f in self.findStill()}
@@ -236,12 +244,9 @@ class Program:
         function.summary, function.reports, function.passed = walker.summary, walker.reports, walker.passed
 
     def checkMark(self, function, walker):
-        if self.marks.get(function.name) == 'capstan_nosafepoint':
-            for call in function.calls:
-                why = self.isSafepoint(function.unit, call)
-                if why and why not in ENDS:
-                    walker.report('mark', position(call), '%s is marked CAPSTAN_NOSAFEPOINT and calls the safepoint %s' %
-                                  (function.name, why))
+        why = walker.summary.passes
+        if self.marks.get(function.name) == 'capstan_nosafepoint' and why and why.name not in ENDS:
+            walker.report('mark', why.pos, '%s is marked CAPSTAN_NOSAFEPOINT and calls the safepoint %s' % (function.name, why.name))
 
     def mentioned(self, function):
         """The functions of the program that it calls or passes on."""

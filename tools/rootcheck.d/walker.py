@@ -6,7 +6,7 @@ through until the states at its labels stay the same.
 from clangtree import isStatement, position
 from expressions import Expressions
 from typenames import ofNode
-from values import CAP, FIXED, HEAP, NOTHING, UNSET, State, fresh, joinStates, pointer
+from values import CAP, FIXED, HEAP, NOTHING, UNSET, State, fresh, joinStates, moves, pointer
 
 PASSES = 30
 LABELS = ('CompoundStmt', 'CaseStmt', 'DefaultStmt', 'LabelStmt', 'SwitchStmt')
@@ -16,13 +16,13 @@ class Summary:
     """What callers must know of a function.  Keys are (parameter's number, path below what it points to).
 
     reads: what it reads that it did not write; requires: what it reads after a safepoint, so that the caller must have
-    rooted it; writes: what it may write, HEAP or CAP or neither; gives: the flags of the value that it returns, None if it never returned yet."""
+    rooted it; keeps: what it roots itself around its safepoints; writes: what it may write, HEAP or CAP or neither; gives: the flags of the value that it returns, None if it never returned yet; passes: a safepoint after which it returned, or None."""
 
     def __init__(self):
-        self.reads, self.requires, self.writes, self.gives = {}, {}, {}, None
+        self.reads, self.requires, self.writes, self.keeps, self.gives, self.passes = {}, {}, {}, None, None, None
 
     def key(self):
-        return (frozenset(self.reads), frozenset(self.requires), frozenset(self.writes), self.gives)
+        return (frozenset(self.reads), frozenset(self.requires), frozenset(self.writes), self.keeps, self.gives, self.passes is None)
 
 
 class Walker(Expressions):
@@ -73,6 +73,7 @@ class Walker(Expressions):
             for parameter in self.parameters:
                 self.enter(parameter)
             self.statement(self.body)
+            self.keeps()
             if self.labels == before:
                 break
 
@@ -246,7 +247,17 @@ class Walker(Expressions):
         if self.st is not None:
             declared = set().union(*self.scopes)
             self.leave(declared, position(node), 'return')
+        self.keeps()
         self.st = None
+
+    def keeps(self):
+        """At a way out: what of the caller's memory is still right, though there was a safepoint."""
+        if self.st is None or self.st.passed is None:
+            return
+        self.summary.passes = self.summary.passes or self.st.passed
+        kept = frozenset((self.numbers[place[0][1]], place[1]) for place, value in self.st.places.items()
+                         if place[0][0] == 'p' and place[0][1] in self.numbers and moves(value) and not value.stale)
+        self.summary.keeps = kept if self.summary.keeps is None else self.summary.keeps & kept
 
     def gives(self, value):
         flags = value.flags & (HEAP | CAP | 2 | 16 | 32)

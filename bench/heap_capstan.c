@@ -161,7 +161,7 @@ static double timeOperation(const HeapOptions *o, HaskellObj loop, int64_t most)
     uint64_t end = nowNs() + (uint64_t)(o->seconds * 1e9);
     do {
         if (most != 0) rts_performMinorGC();
-        double ns = timeLoop(loop, n);
+        double ns = timeLoop(loop, n); /* rootcheck: a static closure */
         if (ns < fastest) fastest = ns;
     } while (nowNs() < end);
     return fastest;

@@ -79,6 +79,8 @@ CAPSTAN_API void hs_init(int *argc, char **argv[]) CAPSTAN_NOSAFEPOINT;
 CAPSTAN_API void hs_exit(void) CAPSTAN_NOSAFEPOINT;
 
 /* Free the calling thread's Task at once instead of when the thread ends.  Does nothing without one; repeatable.
+ * A thread whose very first in-call comes in the last round of its key destructors is told by nobody of its end: it calls this, or its record (1.5 KB)
+ * stays until the process ends.
  * Errors: inside an in-call RTS_INSIDE_INCALL is reported and nothing done. */
 CAPSTAN_API void hs_thread_done(void) CAPSTAN_NOSAFEPOINT;
 
@@ -90,9 +92,21 @@ CAPSTAN_API void hs_perform_major_gc(void) CAPSTAN_SAFEPOINT;
 /* The same of the young objects only (of everything, if that is due).  See: performMinorGC of GHC's System.Mem. */
 CAPSTAN_API void rts_performMinorGC(void) CAPSTAN_SAFEPOINT;
 
-/* Give a stable pointer back.  Needs no capability and waits for no collection.
+/* Give a stable pointer back.  Needs no capability and waits for no collection (but for who has locked the table).
  * Errors: one that is not in use is reported as RTS_BAD_STABLE_PTR in debug builds, ignored in others. */
 CAPSTAN_API void hs_free_stable_ptr(HsStablePtr sp) CAPSTAN_NOSAFEPOINT;
+
+/* Lock the table of stable pointers: until it is unlocked again (as often as it was locked), other threads that make or free one wait.  Reading them does
+ * not wait, nor do collections: a thread that holds a capability and waits here goes on once somebody wants to stop the world, or waits for a capability.  An operation that has begun
+ * may end after the locking.  Context: any thread; one that holds a capability keeps it while it waits for the lock.
+ * hs_free_stable_ptr_unsafe: the same as hs_free_stable_ptr, but never waits.
+ * Errors: unlocking what this thread has not locked is reported as RTS_BAD_ARGUMENT.  See: GHC's functions of these names; the last two are
+ * the old ones. */
+CAPSTAN_API void hs_lock_stable_ptr_table(void) CAPSTAN_NOSAFEPOINT;
+CAPSTAN_API void hs_unlock_stable_ptr_table(void) CAPSTAN_NOSAFEPOINT;
+CAPSTAN_API void hs_free_stable_ptr_unsafe(HsStablePtr sp) CAPSTAN_NOSAFEPOINT;
+CAPSTAN_API void hs_lock_stable_tables(void) CAPSTAN_NOSAFEPOINT;
+CAPSTAN_API void hs_unlock_stable_tables(void) CAPSTAN_NOSAFEPOINT;
 
 #ifdef __cplusplus
 }

@@ -5,6 +5,8 @@
 #include "RtsAPI.h"
 #include "rts/Closures.h"
 #include "rts/Config.h"
+#include "rts/Language.h"
 #include "rts/Threads.h"
 #include "rts/Types.h"
+#include "rts/Weak.h"
 #endif

@@ -4,6 +4,7 @@
 #include "arch.h"
 #include "base/report.h"
 #include "exception.h"
+#include "language.h"
 #include "rts/Threads.h"
 #include "schedule.h"
 #include "throwto.h"
@@ -51,6 +52,7 @@ HaskellObj runStrictIOThread(Stack *stack, void *closure)
 static HaskellObj runNative(Stack *stack, void *closure)
 {
     NativeBody *body = nativeBodyOf(closure);
+    stack->tso->closure = closure; /* for who kills it */
     return body->run(stack, body);
 }
 
@@ -92,7 +94,7 @@ static void runUnbound(Stack *stack, StgTSO *tso)
     stack->roots = NULL;
     stack->trap = NULL;
     __atomic_store_n(&stack->mask, tso->mask, __ATOMIC_RELAXED); /* pairs with isDeaf */
-    CatchResult result = archCatch(stack, bodies[tso->body], closure);
+    CatchResult result = archEnter(stack, bodies[tso->body], closure);
     Capability *cap = stack->cap;
     if (cap->dead != RTS_OK) return;
     if (CAPSTAN_UNLIKELY(result.raised)) reportUncaught(cap, tso, result.value);
@@ -110,7 +112,11 @@ void initBodies(void)
 static StgTSO *create(Capability *cap, HaskellObj closure, uint8_t body)
 {
     if (cap->dead != RTS_OK || closure == CAPSTAN_POISON) return NULL;
-    StgTSO *tso = newThread(cap, closure, body, UNMASKED);
+    StgTSO *tso = newThread(cap, closure, body, UNMASKED), *maker = regsOf(cap)->stack == NULL ? NULL : regsOf(cap)->stack->tso;
+    if (tso != NULL && maker != NULL && !inheritWord(tso, maker)) {
+        retireThread(cap, tso);
+        tso = NULL;
+    }
     if (tso == NULL) refuseAllocation(&cap->nursery, sizeof *tso);
     else atomic_store_explicit(&tso->known, 1, memory_order_release); /* for rts_listThreads, though it has no ThreadId */
     return tso;
@@ -144,9 +150,12 @@ void scheduleThreadOn(Capability *cap, StgWord n, StgTSO *tso)
 static StgTSO *forkHere(Stack *stack, HaskellObj io, HaskellObj *handle)
 {
     StgTSO *tso = newThread(stack->cap, io, BODY_IO, (uint8_t)stack->mask);
-    *handle = CAPSTAN_LIKELY(tso != NULL) ? threadHandle(stack->cap, tso) : CAPSTAN_POISON;
+    *handle = CAPSTAN_LIKELY(tso != NULL && inheritWord(tso, stack->tso)) ? threadHandle(stack->cap, tso) : CAPSTAN_POISON;
     if (CAPSTAN_LIKELY(*handle != CAPSTAN_POISON)) return tso;
-    if (tso != NULL) retireThread(stack->cap, tso);
+    if (tso != NULL) {
+        dropExtras(tso);
+        retireThread(stack->cap, tso);
+    }
     rts_raise(stack, &capstan_HeapOverflow_closure);
 }
 

@@ -7,6 +7,7 @@
 #include "body.h"
 #include "exception.h"
 #include "incall.h"
+#include "language.h"
 #include "os/memory.h"
 #include "os/os.h"
 #include "rts/Threads.h"
@@ -23,6 +24,7 @@ typedef struct OsFork_ {
     InCall *incall;               /* [lock: bound] the outermost; NULL: not yet */
     Job job;                      /* for bad news */
     HsStablePtr io, mvar;         /* what to run; where to put its ThreadId */
+    HsStablePtr word;             /* the forker's thread word; NULL: none */
     uint32_t mask;
 } OsFork;
 
@@ -36,6 +38,25 @@ static struct {
 
 /* Atomic: who throws looks at it. */
 static void setMask(Stack *stack, uint32_t mask) { __atomic_store_n(&stack->mask, mask, __ATOMIC_RELAXED); }
+
+/* The maker's thread word on its way into an in-call.  false: no memory for it. */
+static bool sendWord(Stack *stack, HsStablePtr *word)
+{
+    HaskellObj v = wordOf(stack->tso);
+    *word = v == CAPSTAN_UNIT ? NULL : newStablePtr(v);
+    return v == CAPSTAN_UNIT || *word != NULL;
+}
+static void dropWord(HsStablePtr *word)
+{
+    if (*word != NULL) dropStablePtr(*word);
+    *word = NULL;
+}
+static bool receiveWord(StgTSO *tso, HsStablePtr *word)
+{
+    bool ok = *word == NULL || setWordSlow(tso, readStablePtr(*word));
+    dropWord(word);
+    return ok;
+}
 
 /* Evaluate the action io in the in-call that holds *cap, beginning in a masking state.  false: there is no capability any more. */
 static bool runInMask(Capability **cap, uint32_t mask, HaskellObj io, HaskellObj *value)
@@ -101,6 +122,7 @@ static void dropFork(OsFork *f)
 {
     dropStablePtr(f->io);
     dropStablePtr(f->mvar);
+    dropWord(&f->word);
     rtsFree(f);
 }
 
@@ -120,7 +142,7 @@ static void runFork(Capability **cap, OsFork *f)
     InCall *incall = getMyTask()->incall;
     HaskellObj id = threadHandle(*cap, &incall->tso), value;
     /* Without memory for the ThreadId nothing is run, and the forker gets the exception. */
-    bool known = id != CAPSTAN_POISON;
+    bool known = receiveWord(&incall->tso, &f->word) && id != CAPSTAN_POISON;
     tryPutMVar(*cap, (StgMVar *)readStablePtr(f->mvar), known ? id : CAPSTAN_UNIT);
     HaskellObj io = readStablePtr(f->io);
     dropStablePtr(f->mvar);
@@ -139,6 +161,7 @@ static void runOsFork(void *arg)
     if (refused == RTS_OK) {
         acquireLock(&bounds.lock);
         f->incall = getMyTask()->incall;
+        getMyTask()->fork = f;
         releaseLock(&bounds.lock);
         runFork(&cap, f);
         if (cap->dead == RTS_OK) rts_unlock(cap);
@@ -149,15 +172,23 @@ static void runOsFork(void *arg)
     rtsFree(f);
 }
 
+void loseFork(Task *task)
+{
+    if (task->fork == NULL) return;
+    unlinkFork(task->fork);
+    rtsFree(task->fork);
+    task->fork = NULL;
+}
+
 /* ---- The forker's side ---- */
 
 /* NULL: no memory. */
-static OsFork *newFork(uint32_t mask, HaskellObj io, HaskellObj mvar)
+static OsFork *newFork(Stack *stack, HaskellObj io, HaskellObj mvar)
 {
     OsFork *f = rtsMalloc(sizeof *f);
     if (f == NULL) return NULL;
-    *f = (OsFork){ .job.run = tellFailure, .io = newStablePtr(io), .mvar = newStablePtr(mvar), .mask = mask };
-    if (f->io != NULL && f->mvar != NULL) return f;
+    *f = (OsFork){ .job.run = tellFailure, .io = newStablePtr(io), .mvar = newStablePtr(mvar), .mask = stack->mask };
+    if (f->io != NULL && f->mvar != NULL && sendWord(stack, &f->word)) return f;
     dropFork(f);
     return NULL;
 }
@@ -181,7 +212,7 @@ HaskellObj rts_forkOS(Stack *stack, HaskellObj io)
     CAPSTAN_UNROOT(stack);
     forbidInsideUnsafe(stack, "rts_forkOS");
     HaskellObj mvar = rts_mkMVar(stack->cap);
-    OsFork *f = mvar == CAPSTAN_POISON ? NULL : newFork(stack->mask, io, mvar);
+    OsFork *f = mvar == CAPSTAN_POISON ? NULL : newFork(stack, io, mvar);
     if (f == NULL) rts_raise(stack, &capstan_HeapOverflow_closure);
     if (!startFork(f)) {
         dropFork(f);
@@ -195,7 +226,7 @@ HaskellObj rts_forkOS(Stack *stack, HaskellObj io)
 /* ---- rts_runInBoundThread ---- */
 
 typedef struct {
-    HsStablePtr io, result;  /* result: what it returned, or raised; NULL: there was no memory */
+    HsStablePtr io, word, result;  /* word: the thread's, or NULL; result: what it returned, or raised; NULL: there was no memory */
     uint32_t mask;
     bool raised;
 } BoundRun;
@@ -207,6 +238,10 @@ static void *callBound(void *arg)
     Capability *cap = lockQuietly();
     if (cap->dead != RTS_OK) return NULL;
     HaskellObj io = readStablePtr(run->io);
+    if (!receiveWord(&getMyTask()->incall->tso, &run->word)) {
+        rts_unlock(cap);
+        return NULL; /* as without memory for the result */
+    }
     if (!runInMask(&cap, run->mask, io, &value)) return NULL;
     InCall *incall = getMyTask()->incall;
     run->raised = incall->status != Success;
@@ -220,12 +255,16 @@ HaskellObj rts_runInBoundThread(Stack *stack, HaskellObj io)
     if (isBound(stack->tso)) return rts_runIO(stack, io);
     forbidInsideUnsafe(stack, "rts_runInBoundThread");
     BoundRun run = { .io = newStablePtr(io), .mask = stack->mask };
-    if (run.io == NULL) rts_raise(stack, &capstan_HeapOverflow_closure);
+    if (run.io == NULL || !sendWord(stack, &run.word)) {
+        if (run.io != NULL) dropStablePtr(run.io);
+        rts_raise(stack, &capstan_HeapOverflow_closure);
+    }
     /* Deaf meanwhile, as in any call: an exception on its way out would lose the result.  At the end of the runtime there is nothing to lose. */
     setMask(stack, MASKED_UNINTERRUPTIBLE);
     rts_safeCall(stack, callBound, &run);
     setMask(stack, run.mask);
     dropStablePtr(run.io);
+    dropWord(&run.word);
     HaskellObj value = run.result == NULL ? &capstan_HeapOverflow_closure : readStablePtr(run.result);
     if (run.result != NULL) dropStablePtr(run.result);
     if (run.raised || run.result == NULL) rts_raise(stack, value);

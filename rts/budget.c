@@ -266,6 +266,8 @@ void rts_enableAllocationLimit(Stack *stack, bool enable)
 {
     countAllocation(stack->cap, stack->tso);
     stack->tso->limited = enable;
+    /* It may have been reached under a mask. */
+    if (!enable) atomic_fetch_and_explicit(&stack->tso->pending, ~(uint32_t)PENDING_LIMIT, memory_order_relaxed);
 }
 
 void initBudgets(void) { accountOverdrawn = limitReached; }

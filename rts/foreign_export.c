@@ -1,23 +1,111 @@
 #include "foreign_export.h"
 
+#include "base/lock.h"
+#include "os/memory.h"
 #include "stable_ptr.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
-/* Lists are linked by constructors, before anything else of the runtime runs, and stay linked for good. */
+/* Lists are linked by constructors, before anything else of the runtime runs, and stay linked until their module is unloaded. */
 static _Atomic(struct ForeignExportsList *) exportLists;
 
-void registerForeignExports(struct ForeignExportsList *exports)
+/* The stable pointers of a list. */
+typedef struct Export_ {
+    struct Export_ *next;
+    const struct ForeignExportsList *list;
+    int count;
+    StgStablePtr made[];
+} Export;
+
+static struct {
+    Lock lock;      /* taking out lists, and what follows */
+    Export *made;   /* [lock] */
+} exports = { .lock = LOCK_INIT(RANK_EXPORTS) };
+
+void registerForeignExports(struct ForeignExportsList *list)
 {
     struct ForeignExportsList *head = atomic_load(&exportLists);
-    do exports->next = head;
-    while (!atomic_compare_exchange_weak(&exportLists, &head, exports));
+    do list->next = head;
+    while (!atomic_compare_exchange_weak(&exportLists, &head, list));
+}
+
+static bool startList(const struct ForeignExportsList *list)
+{
+    int n = list->n_entries > 0 ? list->n_entries : 0;
+    Export *e = rtsMalloc(sizeof *e + (size_t)n * sizeof e->made[0]);
+    if (e == NULL) return false;
+    *e = (Export){ .next = exports.made, .list = list };
+    exports.made = e;
+    while (e->count < n && (e->made[e->count] = newStablePtr((HaskellObj)list->exports[e->count])) != NULL) e->count++;
+    return e->count == n;
 }
 
 int startForeignExports(void)
 {
-    for (struct ForeignExportsList *list = atomic_load(&exportLists); list != NULL; list = list->next)
-        for (int i = 0; i < list->n_entries; i++)
-            if (newStablePtr((HaskellObj)list->exports[i]) == NULL) return 0;
-    return 1;
+    bool ok = true;
+    acquireLock(&exports.lock);
+    for (const struct ForeignExportsList *list = atomic_load(&exportLists); ok && list != NULL; list = list->next) ok = startList(list);
+    releaseLock(&exports.lock);
+    return ok;
+}
+
+void endForeignExports(void)
+{
+    acquireLock(&exports.lock);
+    for (Export *e = exports.made, *next; e != NULL; e = next) {
+        next = e->next;
+        rtsFree(e);
+    }
+    exports.made = NULL;
+    releaseLock(&exports.lock);
+}
+
+/* ---- Unloading ---- */
+
+static bool isIn(const void *p, const void *lo, const void *hi) { return (uintptr_t)p - (uintptr_t)lo < (uintptr_t)hi - (uintptr_t)lo; }
+
+/* Only this takes lists out, under the lock, and others are pushed only in front.  false: it is in front no more. */
+static bool unlinkFirst(struct ForeignExportsList *list)
+{
+    struct ForeignExportsList *expected = list;
+    return atomic_compare_exchange_strong(&exportLists, &expected, list->next);
+}
+
+static void unlinkList(struct ForeignExportsList *list)
+{
+    if (unlinkFirst(list)) return;
+    struct ForeignExportsList *before = atomic_load(&exportLists);
+    while (before->next != list) before = before->next;
+    before->next = list->next;
+}
+
+static void unlinkLists(const void *lo, const void *hi)
+{
+    for (struct ForeignExportsList *list = atomic_load(&exportLists), *next; list != NULL; list = next) {
+        next = list->next;
+        if (isIn(list, lo, hi)) unlinkList(list);
+    }
+}
+
+void forgetForeignExports(const void *lo, const void *hi)
+{
+    acquireLock(&exports.lock);
+    unlinkLists(lo, hi);
+    for (Export **link = &exports.made, *e; (e = *link) != NULL;) {
+        if (!isIn(e->list, lo, hi)) {
+            link = &e->next;
+            continue;
+        }
+        *link = e->next;
+        for (int i = 0; i < e->count; i++) dropStablePtr(e->made[i]);
+        rtsFree(e);
+    }
+    releaseLock(&exports.lock);
+}
+
+void renewForeignExports(void)
+{
+    renewLock(&exports.lock);
+    exports.made = NULL;
 }

@@ -2,7 +2,15 @@
 #ifndef FOREIGN_EXPORT_H
 #define FOREIGN_EXPORT_H
 
+#include <stdbool.h>
+
 /* Give every exported closure a stable pointer.  Context: startup.  0: no memory. */
 int startForeignExports(void);
+/* Exit: they have been freed. */
+void endForeignExports(void);
+/* Unlink the lists that lie in [lo, hi), and free the stable pointers that startForeignExports made for them. */
+void forgetForeignExports(const void *lo, const void *hi);
+/* In a forked child: the lock is nobody's. */
+void renewForeignExports(void);
 
 #endif

@@ -4,6 +4,8 @@
 #include "budget.h"
 #include "capability.h"
 #include "exception.h"
+#include "finalizer.h"
+#include "foreign_export.h"
 #include "interrupt.h"
 #include "os/memory.h"
 #include "os/os.h"
@@ -11,11 +13,16 @@
 #include "roots.h"
 #include "run.h"
 #include "schedule.h"
+#include "stable.h"
+#include "stable_name.h"
 #include "stable_ptr.h"
+#include "statics.h"
 #include "stop.h"
 #include "submit.h"
 #include "thunk.h"
 #include "timekeeper.h"
+#include "weak.h"
+#include "weak_table.h"
 #include "worker.h"
 
 static struct {
@@ -105,6 +112,11 @@ static void enterChild(void)
     forgetTimekeeper();
     forgetStackPool();
     forgetStablePtrs();
+    forgetStableLock();
+    renewForeignExports();
+    forgetWeaks();
+    forgetWeakTables();
+    forgetFinalizers();
     forgetStatics();
     forgetExternals();
     forgetBlocks();
@@ -127,8 +139,9 @@ void clearAfterFork(void)
 {
     if (!forks.childOfOne) return;
     forks.childOfOne = false;
-    revertStaticThunks();
+    revertStatics();
     freeAllStablePtrs();
+    freeStableNames(false);
     clearCapabilities();
     forgetThreadRoots();
     forgetHeap(forks.heapWhole);

@@ -4,6 +4,8 @@
 #include "rts/Threads.h"
 #include "run.h"
 #include "schedule.h"
+#include "throwto.h"
+#include "worker.h"
 
 /* Something to be interrupted by, and allowed to. */
 static bool isToBeInterrupted(Stack *stack)
@@ -11,19 +13,24 @@ static bool isToBeInterrupted(Stack *stack)
     return atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0 && stack->mask != MASKED_UNINTERRUPTIBLE;
 }
 
-/* Sleep on the Task's bell until the thread can go on, has to look at what is pending, or its runtime ended. */
-static void sleepUntilRung(Stack *stack)
+/* Sleep on the Task's bell until the thread can go on, has to look at what is pending, or its runtime ended: NULL.  Or until a capability has work that no worker
+ * can come for; helps: not only when rung, but at once. */
+static Capability *sleepUntilRung(Stack *stack, bool helps)
 {
     InCall *incall = incallOfStack(stack);
     Task *task = incall->task;
-    for (;;) {
+    Capability *orphaned = NULL;
+    bool willing = !task->noHosting;
+    for (;; helps = willing) {
         uint32_t bell = atomic_load_explicit(&task->bell, memory_order_acquire);
-        /* Pairs with ringTask. */
-        atomic_exchange_explicit(&task->sleeping, 1, memory_order_seq_cst);
+        /* Pairs with ringTask, and with callHost. */
+        atomic_exchange_explicit(&task->sleeping, willing ? SLEEPS_WILLING : SLEEPS, memory_order_seq_cst);
         if (!isWaiting(stack->tso) || isToBeInterrupted(stack) || incall->epoch != currentEpoch || numCapabilities == 0) break;
+        if (helps && (orphaned = findOrphanedWork(task)) != NULL) break;
         osFutexWait(&task->bell, bell, -1);
     }
-    atomic_store_explicit(&task->sleeping, 0, memory_order_relaxed);
+    atomic_store_explicit(&task->sleeping, SLEEPS_NOT, memory_order_relaxed);
+    return orphaned;
 }
 
 static void beginHosting(Task *task, Capability *cap, unsigned turns)
@@ -35,7 +42,7 @@ static void beginHosting(Task *task, Capability *cap, unsigned turns)
     atomic_exchange_explicit(&task->hosting, cap, memory_order_seq_cst);
 }
 
-static void endHosting(Task *task, Capability *cap)
+void endHosting(Task *task, Capability *cap)
 {
     atomic_store_explicit(&task->hosting, NULL, memory_order_relaxed);
     cap->hostReady = false;
@@ -44,20 +51,23 @@ static void endHosting(Task *task, Capability *cap)
 }
 
 /* Give the capability up, sleep, and get one again. */
-static void sleepWithout(Stack *stack)
+static void sleepWithout(Stack *stack, bool helps)
 {
-    endHosting(incallOfStack(stack)->task, stack->cap);
+    Task *task = incallOfStack(stack)->task;
+    endHosting(task, stack->cap);
     suspendThread(stack);
     noteIdle();
-    sleepUntilRung(stack);
+    Capability *orphaned = sleepUntilRung(stack, helps);
+    if (orphaned != NULL) task->last = orphaned;
     regainThread(stack);
 }
 
 static _Noreturn void leaveEnding(Stack *stack)
 {
     endHosting(incallOfStack(stack)->task, stack->cap);
-    /* Other capabilities are not stopped yet: nobody there is to find the thread in a queue, and hand something over to a later one in its record. */
-    interruptWait(stack->tso);
+    /* Other capabilities are not stopped yet: nobody there is to find the thread in a queue or list, and hand something over to a later one in its record,
+     * or take its exception for another. */
+    leaveWait(stack->tso);
     setRunningStack(stack->cap, stack);
     raiseToBase(stack, CAPSTAN_SHUTDOWN);
 }
@@ -107,10 +117,12 @@ static void hostUntilWoken(Stack *stack)
     Task *task = incallOfStack(stack)->task;
     while (isWaiting(stack->tso)) {
         if (isToBeInterrupted(stack) && interruptWait(stack->tso)) break;
+        uint32_t switches = stack->cap->switches;
         beginHosting(task, stack->cap, 0);
         RunResult result = task->noHosting ? RUN_OUT : runHosted(task, stack);
         if (result == RUN_ENDING) leaveEnding(stack);
-        if (result == RUN_OUT) sleepWithout(stack);
+        /* Where it could do nothing it does not look again at once. */
+        if (result == RUN_OUT) sleepWithout(stack, !task->noHosting && stack->cap->switches != switches);
         else if (result == RUN_MAKE_WAY) makeWay(stack);
     }
     endHosting(task, stack->cap);

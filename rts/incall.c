@@ -6,7 +6,9 @@
 #include "arch.h"
 #include "body.h"
 #include "budget.h"
+#include "bound.h"
 #include "exception.h"
+#include "leave.h"
 #include "os/topology.h"
 #include "rts/Threads.h"
 #include "stable_ptr.h"
@@ -56,7 +58,16 @@ static inline bool beginInCall(Task *task, InCall *incall, Capability *cap)
     return placeStack(cap, &incall->stack);
 }
 
-/* The in-call ends without its capability. */
+/* The in-call ends without its capability, and without having evaluated anything. */
+static void dropUnused(InCall *incall)
+{
+    if (incall->tso.flags & TSO_BUDGET) closeBudget(incall);
+    unlinkInCall(incall->task, incall);
+    if (incall->suspended) incall->suspended = false; /* its runtime has ended while it made way */
+    returnInCall(incall->task, incall);
+}
+
+/* The same after something was evaluated. */
 static void dropInCall(InCall *incall)
 {
     if (incall->tso.flags & TSO_BUDGET) closeBudget(incall);
@@ -76,7 +87,7 @@ __attribute__((noinline)) static Capability *makeWay(InCall *incall, bool hooks)
     if (serviceRequests(&incall->stack)) return task->cap;
     Capability *cap = task->cap;
     task->cap = NULL;
-    dropInCall(incall);
+    dropUnused(incall);
     if (cap != NULL) releaseCapability(cap, task);
     retireTemporary();
     return refuseClosed(true, hooks);
@@ -92,7 +103,7 @@ static Capability *tryMakeWay(InCall *incall)
     forgetDebts(&cap->nursery);
     if (!(asked & (ATTENTION_STOP | ATTENTION_HANDOVER | ATTENTION_SHUTDOWN))) return cap;
     task->cap = NULL;
-    dropInCall(incall);
+    dropUnused(incall);
     releaseCapability(cap, task);
     retireTemporary();
     return asked & ATTENTION_SHUTDOWN ? &deadClosed : &deadBusy;
@@ -108,7 +119,7 @@ __attribute__((noinline)) static Capability *lockSlow(bool wait, bool hooks)
     if (incall == NULL) return refuse(&deadNoMemory, "rts_lock", hooks);
     cap = wait ? waitForCapability(task) : find_capability_for_task(task);
     if (cap == NULL) {
-        endInCall(task, incall);
+        returnInCall(task, incall);
         bool sentHome = wait && task->wakeup == WAIT_CLOSED, busy = !wait && numCapabilities != 0;
         retireTemporary();
         return busy ? &deadBusy : refuseClosed(sentHome, hooks);
@@ -186,7 +197,7 @@ static Capability *refuseWithin(InCall *incall, bool got, RtsStatus over, bool w
     bool sentHome = !got && wait && task->wakeup == WAIT_CLOSED;
     if (got) stepBack(incall);
     if (incall->tso.flags & TSO_BUDGET) closeBudget(incall);
-    endInCall(task, incall);
+    returnInCall(task, incall);
     retireTemporary();
     if (over == RTS_NO_MEMORY) return &deadNoMemory;
     if (over == RTS_CANCELLED) return &deadCancelled;
@@ -547,7 +558,8 @@ void hs_thread_done(void)
 
 void abandonTask(Task *task)
 {
-    while (task->incall != NULL) killInCall(task->incall);
+    endAbandoned(task);
+    loseFork(task);
 }
 
 static void performGC(bool major)
@@ -565,35 +577,3 @@ static void performGC(bool major)
 void hs_perform_gc(void) { performGC(true); }
 void hs_perform_major_gc(void) { performGC(true); }
 void rts_performMinorGC(void) { performGC(false); }
-
-/* ---- Stable pointers ---- */
-
-StgStablePtr getStablePtr(StgPtr p)
-{
-    if ((HaskellObj)p == CAPSTAN_POISON || p == NULL) return NULL;
-    Task *task = myTask;
-    if (task == NULL || task->cap == NULL) {
-        reportError(RTS_NOT_HOLDER, "getStablePtr: the thread holds no capability");
-        return NULL;
-    }
-    return newStablePtr((HaskellObj)p);
-}
-
-StgPtr deRefStablePtr(StgStablePtr sp)
-{
-    HaskellObj obj = readStablePtr(sp);
-#ifdef CAPSTAN_DEBUG
-    if (obj == CAPSTAN_POISON) reportError(RTS_BAD_STABLE_PTR, "deRefStablePtr(%p): %s", sp, rts_statusText(RTS_BAD_STABLE_PTR));
-#endif
-    return (StgPtr)obj;
-}
-
-void freeStablePtr(StgStablePtr sp)
-{
-    if (sp == NULL || dropStablePtr(sp)) return;
-#ifdef CAPSTAN_DEBUG
-    reportError(RTS_BAD_STABLE_PTR, "freeStablePtr(%p): %s", sp, rts_statusText(RTS_BAD_STABLE_PTR));
-#endif
-}
-
-void hs_free_stable_ptr(HsStablePtr sp) { freeStablePtr(sp); }

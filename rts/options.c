@@ -162,7 +162,7 @@ RtsStatus checkConfig(const RtsConfig *c, char *message, size_t size)
 {
     if ((unsigned)c->rts_opts_enabled > RtsOptsAll) return wrong(message, size, "rts_opts_enabled: expected one of RtsOptsEnabled");
     if (c->capabilities > MAX_CAPABILITIES) return wrong(message, size, "capabilities (-N): expected 1 to 1024");
-    if (c->nursery_bytes < MIN_NURSERY || c->nursery_bytes > MAX_NURSERY)
+    if (c->nursery_bytes != 0 && (c->nursery_bytes < MIN_NURSERY || c->nursery_bytes > MAX_NURSERY))
         return wrong(message, size, "nursery_bytes (-A): expected 64 KiB to 64 GiB");
     if (c->heap_limit_bytes != 0 &&
         (c->heap_limit_bytes < MIN_LIMIT || c->heap_limit_bytes < 4 * c->nursery_bytes))

@@ -1,6 +1,7 @@
 #include "roots.h"
 
 #include "budget.h"
+#include "language.h"
 #include "rts/Threads.h"
 #include "run.h"
 #include "stack.h"
@@ -28,7 +29,7 @@ static struct {
 /* By any collecting thread. */
 static void reach(StgTSO *tso)
 {
-    if (tso->marked == roots.number || __atomic_exchange_n(&tso->marked, roots.number, __ATOMIC_RELAXED) == roots.number) return;
+    if (__atomic_load_n(&tso->marked, __ATOMIC_RELAXED) == roots.number || __atomic_exchange_n(&tso->marked, roots.number, __ATOMIC_RELAXED) == roots.number) return;
     tso->gray = atomic_load_explicit(&roots.gray, memory_order_relaxed);
     /* Release: pairs with fillRing, for the link. */
     while (!atomic_compare_exchange_weak_explicit(&roots.gray, &tso->gray, tso, memory_order_release, memory_order_relaxed)) {}
@@ -88,9 +89,10 @@ static void scanThread(StgTSO *tso, Visitor *v)
     visitRoot(v, &tso->blockedOn);
     for (Timeout *t = tso->timeouts; t != NULL; t = t->outer) visitRoot(v, &t->exception);
     if (tso->stack != NULL) scanStack(tso->stack, v);
+    scanExtras(tso, v);
     if (isBound(tso)) visitRoot(v, &tso->incall->exception);
     if (v->checks && v->sawYoung && tso->dirty != (uint32_t)currentEpoch) v->missed(v, tso, "a thread that refers to something young, and is not dirty");
-    if (v->minor) return;
+    if (v->minor || v->marks) return;
     reachList(tso->throwers);
     reachList(tso->waiters);
     if (isBound(tso)) reachBelow(tso->incall);
@@ -174,9 +176,25 @@ static void scanDirty(Visitor *v, Nursery *nursery)
     }
 }
 
+static Visitor *visitor; /* of scanAll */
+static void scanInUse(StgTSO *tso, void *unused)
+{
+    if (!hasNoRoots(tso)) scanThread(tso, visitor);
+}
+static void scanInCalls(Task *task, void *unused)
+{
+    for (InCall *i = task->incall; i != NULL; i = i->prev) scanInUse(&i->tso, NULL);
+}
+static void scanAll(Visitor *v)
+{
+    visitor = v;
+    eachTask(scanInCalls, NULL);
+    eachThread(scanInUse, NULL);
+}
+
 void scanThreadRoots(Visitor *v)
 {
-    if (v->minor) return; /* scanDirty */
+    if (v->minor || v->marks) return; /* scanDirty, scanAll */
     eachTask(scanTask, NULL);
     eachThread(scanUnbound, NULL);
     while (scanOne(v)) {}
@@ -314,6 +332,7 @@ static void sweep(bool minor)
         eachThread(sweepHandle, NULL);
         eachTask(sweepTask, NULL);
     }
+    if (heap.judging) return; /* the minor collection before has done the rest */
     for (unsigned i = 0; i < numCapabilities; i++) sweepDirty(&capabilities[i], minor);
     /* What runs goes on without being put on its capability again. */
     for (unsigned i = 0; i < numCapabilities; i++) {
@@ -330,5 +349,5 @@ void forgetThreadRoots(void)
 
 void initThreadRoots(void)
 {
-    gcThreads = (ThreadHooks){ .begin = begin, .scanDirty = scanDirty, .reach = reach, .next = nextInQueue, .scan = scanOne, .count = countScanned, .revive = revive, .sweep = sweep };
+    gcThreads = (ThreadHooks){ .begin = begin, .scanAll = scanAll, .scanDirty = scanDirty, .reach = reach, .next = nextInQueue, .scan = scanOne, .count = countScanned, .revive = revive, .sweep = sweep };
 }

@@ -311,7 +311,7 @@ static struct {
     StackCache cache;  /* [lock: left] */
 } left = { .lock = LOCK_INIT(RANK_LEFT) };
 
-static void putAway(Stack *stack)
+void putStackAway(Stack *stack)
 {
     acquireLock(&left.lock);
     putStack(&left.cache, stack);
@@ -329,7 +329,7 @@ void forgetRun(void)
 static void forgetLeft(Task *task)
 {
     recycleThread(task->left->tso);
-    putAway(task->left);
+    putStackAway(task->left);
     task->left = NULL;
 }
 
@@ -378,7 +378,7 @@ void ringTask(Task *task)
 {
     /* Pairs with sleepUntilRung: either it sees what was changed before, or this sees it sleeping. */
     atomic_fetch_add_explicit(&task->bell, 1, memory_order_seq_cst);
-    if (atomic_load_explicit(&task->sleeping, memory_order_seq_cst) != 0) osFutexWake(&task->bell, INT32_MAX);
+    if (atomic_load_explicit(&task->sleeping, memory_order_seq_cst) != SLEEPS_NOT) osFutexWake(&task->bell, INT32_MAX);
 }
 
 /* A bound thread whose wait is over, by whoever holds cap (NULL: nobody). */

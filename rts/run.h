@@ -81,6 +81,11 @@ void switchHome(Stack *stack, HomeOrder order);
 /* Let the unbound threads of the queue run on the OS thread of the bound thread on stack: until its wait is over, or is to be interrupted; or, with turns, after so many switches
  * at most.  host.c.  Raises at the end of the runtime. */
 void hostOthers(Stack *stack, unsigned turns);
+/* Its OS thread does not host on cap any more. */
+void endHosting(Task *task, Capability *cap);
+
+/* Back into the pool with a stack, by who holds no capability. */
+void putStackAway(Stack *stack);
 
 /* Exit: nobody holds a capability, no worker is left but in safe calls, no timer runs.  What is posted is dropped (jobs run without a capability), threads are
  * forgotten, but for those whose safe calls are still in C. */

@@ -1,20 +1,20 @@
 #include "schedule.h"
 
 #include "arch.h"
-#include "budget.h"
 #include "exception.h"
-#include "interrupt.h"
 #include "roots.h"
 #include "run.h"
 #include "switch.h"
 #include "rts/Threads.h"
 #include "throwto.h"
 #include "gc/crew.h"
+#include "weak.h"
 #include "worker.h"
 
 #include <errno.h>
 
 CollectionTotals totals;
+void (*startFinalizers)(Capability *cap);
 
 /* ---- Yielding ---- */
 
@@ -32,8 +32,7 @@ void suspendThread(Stack *stack)
     releaseCapability(cap, incall->task);
 }
 
-/* A capability for a suspended in-call, unless its runtime has ended. */
-static Capability *takeForSuspended(InCall *incall)
+Capability *takeForSuspended(InCall *incall)
 {
     Capability *cap = waitForCapability(incall->task);
     if (cap == NULL) return NULL;
@@ -82,6 +81,29 @@ bool yieldFor(Stack *stack, uint64_t ns)
     return true;
 }
 
+/* ---- Free memory goes back ---- */
+
+static struct {
+    Timer timer;
+    _Atomic uint32_t running; /* the timer is started, or a worker on its way */
+} decay;
+
+static void armDecay(uint64_t after)
+{
+    if (after == UINT64_MAX || atomic_exchange(&decay.running, 1) != 0) return;
+    if (!startTimer(&decay.timer, osMonotonicNanos() + after)) decay.running = 0;
+}
+
+/* On a worker.  A collection that frees more just before it is not running any more leaves it to this. */
+static void giveMemoryBack(void)
+{
+    uint64_t after = decayBlocks(osMonotonicNanos());
+    decay.running = 0;
+    armDecay(after != UINT64_MAX ? after : decayBlocks(osMonotonicNanos()));
+}
+
+static void decayTimerFired(Timer *timer) { runOnWorker(giveMemoryBack); }
+
 /* ---- Collecting ---- */
 
 static void noteCollection(RtsCollection *c)
@@ -109,6 +131,7 @@ static bool collectStopped(uint64_t began, unsigned own, bool major, RtsCollecti
     if (ok) interruptRevived();
     c->pause_ns = osMonotonicNanos() - began;
     if (ok) noteCollection(c);
+    if (ok) armDecay(heap.decayAfter);
     return ok;
 }
 
@@ -126,8 +149,12 @@ static void afterCollection(Task *task, const RtsCollection *c)
     if (cap == NULL) task->cap = &finalizerMark;
     if (hostConfig.gcDoneHook) hostConfig.gcDoneHook(hostConfig.gcDoneCtx, c);
     if (haveExternalReleases()) runExternalReleases(false);
+    if (cap == NULL && haveDueCFinalizers()) runCFinalizers(NULL);
     task->cap = cap;
     task->finalizing = before;
+    if (haveDueFinalizers() || haveDueCFinalizers()) startFinalizers(cap);
+    /* Once nothing is allocated any more everything is worth a look. */
+    if (!c->major) noteIdle();
 }
 
 /* A collection is due on the capability that the task holds.  false: another thread is stopping the world. */
@@ -279,6 +306,14 @@ static _Noreturn void abandonSuspended(Stack *stack, Capability *dead)
     raiseToBase(stack, CAPSTAN_SHUTDOWN);
 }
 
+/* Its frames are about to be left, without a capability: nothing of them is to be found by a collection meanwhile. */
+static void hideFrames(Stack *stack)
+{
+    rearmThunks(stack);
+    stack->roots = NULL;
+    while (stack->trap->prev != NULL) stack->trap = stack->trap->prev;
+}
+
 /* Another in-call of this thread began later and has not ended: the host switched stacks under us. */
 static _Noreturn void leaveOutOfOrder(Stack *stack)
 {
@@ -289,11 +324,11 @@ static _Noreturn void leaveOutOfOrder(Stack *stack)
         Capability *cap = takeForSuspended(incall);
         if (cap != NULL) {
             stack->cap = cap;
-            rearmThunks(stack);
+            hideFrames(stack);
             releaseCapability(cap, task);
         }
     } else if (task->cap != NULL && incall->epoch == currentEpoch) {
-        rearmThunks(stack);
+        hideFrames(stack);
     }
     abandonSuspended(stack, &deadOutOfOrder);
 }
@@ -347,8 +382,7 @@ static void leaveForCall(Stack *stack, Task *task)
     releaseCapability(cap, task);
 }
 
-/* Go on with the thread on this worker.  Raises if the runtime ended meanwhile. */
-static void comeBackFromCall(Stack *stack, Task *task)
+Capability *takeAfterCall(Task *task)
 {
     Capability *cap = task->callEpoch == currentEpoch ? waitForCapability(task) : NULL;
     if (cap != NULL && task->callEpoch != currentEpoch) {
@@ -358,6 +392,13 @@ static void comeBackFromCall(Stack *stack, Task *task)
     if (cap == NULL) acquireLock(&tasksLock); /* without a capability, what a collection of the next runtime may be looking at */
     task->calling = NULL;
     if (cap == NULL) releaseLock(&tasksLock);
+    return cap;
+}
+
+/* Go on with the thread on this worker.  Raises if the runtime ended meanwhile. */
+static void comeBackFromCall(Stack *stack, Task *task)
+{
+    Capability *cap = takeAfterCall(task);
     workerCalls(false);
     if (cap == NULL) abandonSuspended(stack, &deadInterrupted);
     task->cap = task->last = cap;
@@ -392,48 +433,19 @@ void *rts_safeCall(Stack *stack, void *(*fn)(void *arg), void *arg)
     return isBound(stack->tso) ? callFromBound(stack, fn, arg) : callFromUnbound(stack, fn, arg);
 }
 
-/* ---- Ends that are none of ours ---- */
-
-void killInCall(InCall *incall)
-{
-    Task *task = incall->task;
-    Stack *stack = &incall->stack;
-    /* The thread goes, and with it what it called from inside. */
-    while (task->incall != NULL && task->incall != incall) killInCall(task->incall);
-    leaveInterruptible(stack->tso);
-    if (incall->tso.flags & TSO_BUDGET) closeBudget(incall);
-    Capability *cap = task->cap;
-    if (cap == NULL) cap = takeForSuspended(incall);
-    if (cap != NULL) {
-        stack->cap = cap;
-        rearmThunks(stack);
-        endThread(cap, stack->tso, ThreadDied);
-    }
-    unlinkInCall(task, incall);
-    endInCall(task, incall);
-    task->cap = NULL;
-    if (cap == NULL) return;
-    forgetDebts(&cap->nursery);
-    releaseCapability(cap, task);
-}
-
-void leaveSideways(void *catchFrame)
-{
-    /* NULL: an unwinder that cannot say which frame.  Base frames are left from the innermost on. */
-    Task *task = getMyTask();
-    if (catchFrame != NULL) killInCall(incallOfStack(((CatchFrame *)catchFrame)->stack));
-    else if (task != NULL && task->incall != NULL) killInCall(task->incall);
-}
-
 /* ---- When all rests: threads that are blocked for ever are found by a collection ---- */
 
+/* If it stays so, stacks that nobody uses give their memory back: after so many times as long. */
+#define CALM 10
+
 static struct {
-    Timer timer;
+    Timer timer, calm;
     uint64_t delay;             /* [const] nanoseconds */
     _Atomic uint64_t rests;     /* counts: a capability was given up for want of work */
     _Atomic uint64_t armedAt;   /* rests when the timer was started */
     _Atomic uint64_t looked;    /* rests at the last such collection */
     _Atomic uint32_t armed;
+    uint64_t stamp;             /* [who looks] how far nurseries were filled */
 } idleness;
 
 static void armIdleTimer(void)
@@ -451,14 +463,23 @@ static bool isAllFree(void)
     return true;
 }
 
+/* Has nothing been allocated since the last look?  In-calls come and go without being counted as rests. */
+static bool isStill(void)
+{
+    uint64_t stamp = 0;
+    while (!stopWorld(NULL, 0)) waitForStopper();
+    for (unsigned i = 0, n = numCapabilities; i < n; i++) stamp = stamp * 31 + (uintptr_t)capabilities[i].nursery.r.hp;
+    if (numCapabilities == 0) leaveStopped();
+    else restartWorld(NULL);
+    bool still = stamp == idleness.stamp;
+    idleness.stamp = stamp;
+    return still;
+}
+
 /* On a worker. */
 static void lookWhenIdle(void)
 {
-    if (idleness.rests != idleness.armedAt) { /* something has run since */
-        armIdleTimer();
-        return;
-    }
-    if (!isAllFree()) {
+    if (idleness.rests != idleness.armedAt || !isAllFree() || !isStill()) { /* something has run since */
         armIdleTimer();
         return;
     }
@@ -466,7 +487,28 @@ static void lookWhenIdle(void)
     if (idleness.looked == idleness.armedAt) return;
     idleness.looked = idleness.armedAt;
     performCollection(true);
+    cancelTimer(&idleness.calm);
+    startTimer(&idleness.calm, osMonotonicNanos() + CALM * idleness.delay); /* without memory for it all stays as it is */
 }
+
+static void trimStacks(void)
+{
+    Task *task = getMyTask();
+    for (unsigned i = 0, n = numCapabilities; i < n; i++) {
+        if (!tryTakeCapability(&capabilities[i], task)) continue;
+        flushStackCache(&capabilities[i].stacks);
+        releaseCapability(&capabilities[i], task);
+    }
+    trimStackPool();
+}
+
+/* On a worker. */
+static void lookWhenCalm(void)
+{
+    /* Otherwise there is another look to come, and then this. */
+    if (idleness.rests == idleness.looked && isAllFree()) trimStacks();
+}
+static void calmTimerFired(Timer *timer) { runOnWorker(lookWhenCalm); }
 
 static void idleTimerFired(Timer *timer) { runOnWorker(lookWhenIdle); }
 
@@ -479,9 +521,13 @@ static void noteRest(void)
 void initSchedule(uint64_t idle_ns)
 {
     inviteHelper = inviteWorker;
+    decay.timer.fire = decayTimerFired;
+    decay.timer.place = 0;
+    decay.running = 0;
     idleness.delay = idle_ns;
     idleness.timer.fire = idleTimerFired;
-    idleness.timer.place = 0;
+    idleness.timer.place = idleness.calm.place = 0;
+    idleness.calm.fire = calmTimerFired;
     idleness.rests = idleness.looked = 0;
     idleness.armed = 0;
     /* Once: threads of the last runtime that are on their way out may be about to read them. */

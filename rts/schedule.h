@@ -25,12 +25,16 @@ void resumeThread(Stack *stack);
 /* The same without the safepoint, and without looking at the order of in-calls. */
 void regainThread(Stack *stack);
 
-/* Kill the evaluation of an in-call that will never return, and end it: its thunks are re-armed, its roots dropped, its capability
- * given up if it holds one. */
-void killInCall(InCall *incall);
+/* A capability for a suspended in-call; NULL: its runtime has ended. */
+Capability *takeForSuspended(InCall *incall);
+/* The same for the unbound thread whose safe call the worker is in, which is over. */
+Capability *takeAfterCall(Task *task);
 
 /* Collect for who holds no capability.  false: there is no runtime. */
 bool performCollection(bool major);
+
+/* A collection made finalizers due: let them run.  cap: the caller's, or NULL.  Set by finalizer.c. */
+extern void (*startFinalizers)(Capability *cap);
 
 /* Wait until release functions and hooks that follow such collections have run.  Context: exit. */
 void awaitReleases(void);
@@ -46,8 +50,5 @@ void initSchedule(uint64_t idle_ns);
 
 /* In a forked child: nothing of this is under way. */
 void forgetSchedule(void);
-
-/* For archLeavingSideways. */
-void leaveSideways(void *catchFrame);
 
 #endif

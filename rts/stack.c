@@ -8,6 +8,11 @@ char updateFrameTag[1];
 /* An in-call is cheap, asking the system for a stack's bounds is not: a new thread's first one gets this much at once, and asks
  * only if it goes below. */
 #define FIRST_GUESS ((uintptr_t)16 * 1024)
+/* But not if the thread has already used this much of its stack: that much may not be left.  (Of less than twice both one should not make a thread's stack.) */
+#define SHALLOW ((uintptr_t)32 * 1024)
+
+/* Thread-locals lie where a thread's stack begins, but for the main thread. */
+static bool isShallow(uintptr_t sp) { return (uintptr_t)&myTask - sp < SHALLOW; }
 
 /* false: the thread runs on a stack of the host's own making. */
 static bool askForBounds(Task *task, Stack *stack, uintptr_t sp)
@@ -22,7 +27,7 @@ static bool askForBounds(Task *task, Stack *stack, uintptr_t sp)
 
 void findStackBounds(Task *task, Stack *stack, uintptr_t sp)
 {
-    if (task->secondCall && askForBounds(task, stack, sp)) return;
+    if ((task->secondCall || !isShallow(sp)) && askForBounds(task, stack, sp)) return;
     task->secondCall = true;
     stack->lo = sp - FIRST_GUESS;
     stack->hi = 0; /* a guess */

@@ -437,6 +437,15 @@ size_t stacksInUse(void)
     return n;
 }
 
+size_t stacksHolding(void)
+{
+    acquireLock(&pool.lock);
+    size_t n = pool.warm + pool.cold;
+    for (StackCache *c = pool.caches; c != NULL; c = c->next) n += atomic_load_explicit(&c->count, memory_order_relaxed);
+    releaseLock(&pool.lock);
+    return n;
+}
+
 size_t stacksMade(void)
 {
     acquireLock(&pool.lock);

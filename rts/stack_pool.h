@@ -126,6 +126,8 @@ static inline void putStack(StackCache *cache, Stack *stack)
 void flushStackCache(StackCache *cache);
 /* Give back what idle slots of the shared pool hold in memory.  Any thread. */
 void trimStackPool(void);
+/* Slots that are not in use, and hold memory all the same; exact while nobody takes or puts. */
+size_t stacksHolding(void);
 
 /* Slots handed out and not put back in a pool or cache; slots that exist; for people and tests.  The first is exact while nobody takes
  * or puts. */

@@ -9,18 +9,26 @@
 #include "capability.h"
 #include "exception.h"
 #include "foreign_export.h"
+#include "finalizer.h"
 #include "fork.h"
 #include "incall.h"
+#include "language.h"
+#include "leave.h"
 #include "options.h"
 #include "os/memory.h"
 #include "os/topology.h"
 #include "roots.h"
 #include "schedule.h"
+#include "stable_name.h"
 #include "stable_ptr.h"
+#include "statics.h"
 #include "stop.h"
 #include "submit.h"
 #include "thunk.h"
 #include "timekeeper.h"
+#include "unload.h"
+#include "weak.h"
+#include "weak_table.h"
 #include "worker.h"
 
 #include <stdio.h>
@@ -42,8 +50,9 @@ static struct {
 } startup = { .lock = LOCK_INIT(RANK_STARTUP) };
 
 /* Everything that the collector starts from. */
-static const RootScanner rootScanners[] = { scanThreadRoots, scanStablePtrs, scanStaticThunks, NULL };
-static const GcTable *const gcTables[] = { &externalTable, NULL };
+static const RootScanner rootScanners[] = { scanThreadRoots, scanStablePtrs, scanStatics, NULL };
+static const GcTable *const gcTables[] = { &externalTable, &weakPointerTable, &weakTableTable, &stableNameTable, &stablePtrTable,
+                                         &externalMemoryTable, NULL };
 
 /* The bits that threads outside any in-call put into attention. */
 static void wantCollection(void *nursery)
@@ -75,7 +84,6 @@ static RtsStatus readConfig(RtsConfig *c, const RtsConfig *given, int *argc, cha
         memcpy(c, given, given->size < sizeof *c ? given->size : sizeof *c);
     }
     c->size = sizeof *c;
-    if (c->nursery_bytes == 0) c->nursery_bytes = (size_t)4 << 20;
     if (c->foreign_stack_bytes == 0) c->foreign_stack_bytes = 64 << 10;
     if (c->slice_us == 0) c->slice_us = 20000;
     if (c->stack_bytes == 0) c->stack_bytes = 256 << 10;
@@ -134,8 +142,8 @@ static bool startNurseries(unsigned n)
 
 static bool tick(void)
 {
-    bool queues = tickQueues(), submissions = tickSubmit();
-    return queues || submissions;
+    bool queues = tickQueues(), submissions = tickSubmit(), finalizers = tickFinalizers();
+    return queues || submissions || finalizers;
 }
 
 /* How often the queues are looked at. */
@@ -155,6 +163,8 @@ static void startScheduler(const RtsConfig *c)
     initTimekeeper(TICK_NANOS < slice ? TICK_NANOS : slice, tick);
     initWorkers(c->max_workers, c->spare_workers);
     initSubmit(c->submit_queue);
+    initFinalizers();
+    initExternalMemory();
 }
 
 static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
@@ -166,10 +176,11 @@ static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
     }
     clearAfterFork();
     initStop();
-    HeapSettings heapSettings = { c->nursery_bytes, c->heap_limit_bytes, c->verify_heap, c->poison_from_space };
+    HeapSettings heapSettings = { c->nursery_bytes, c->heap_limit_bytes, c->capabilities, c->verify_heap, c->poison_from_space };
     memset(&totals, 0, sizeof totals);
     if (!initHeap(&heapSettings, rootScanners, gcTables) || !startNurseries(c->capabilities) || !startForeignExports()) {
         freeAllStablePtrs();
+        endForeignExports();
         freeHeap();
         if (message) snprintf(message, size, "no memory for the heap of %u capabilities", c->capabilities);
         return RTS_NO_MEMORY;
@@ -265,6 +276,28 @@ static void freeInfoTables(void)
     }
 }
 
+/* Others may push meanwhile, in front; nobody else takes any out. */
+static void unlinkInfo(MadeInfo *m)
+{
+    MadeInfo *expected = m;
+    if (atomic_compare_exchange_strong(&startup.infos, &expected, m->next)) return;
+    MadeInfo *before = atomic_load(&startup.infos);
+    while (before->next != m) before = before->next;
+    before->next = m->next;
+}
+
+void freeInfoTablesIn(const void *lo, const void *hi)
+{
+    acquireLock(&startup.lock);
+    for (MadeInfo *m = atomic_load(&startup.infos), *next; m != NULL; m = next) {
+        next = m->next;
+        if ((uintptr_t)m->info.entry - (uintptr_t)lo >= (uintptr_t)hi - (uintptr_t)lo) continue;
+        unlinkInfo(m);
+        rtsFree(m);
+    }
+    releaseLock(&startup.lock);
+}
+
 /* Every capability is taken away, then everything that was reached through one goes. */
 static void endRuntime(void)
 {
@@ -280,14 +313,19 @@ static void endRuntime(void)
     awaitBoundThreads();
     awaitReleases();
     dropThreads();
+    endFinalizers();
     finishSubmit();
-    revertStaticThunks();
+    revertStatics();
     freeAllStablePtrs();
+    endForeignExports();
     Task *task = newTask();
     if (task != NULL) {
         task->finalizing = true;
         task->cap = &finalizerMark;
     }
+    endWeaks();
+    freeWeakTables();
+    freeStableNames(true);
     freeHeap();
     if (task != NULL) {
         task->finalizing = false;

@@ -373,6 +373,7 @@ static HaskellObj makeCall(Stack *stack, void *call)
 
 static void deliver(Stack *stack, Submission *s)
 {
+    stack->tso->closure = CAPSTAN_UNIT; /* from here on it may be somebody else's */
     acquireLock(&submit.lock);
     if (s->what.done == NULL) {
         unlinkFrom(&submit.started, s);
@@ -398,6 +399,25 @@ static HaskellObj runSubmission(Stack *stack, NativeBody *body)
     closeSubmission(s);
     deliver(stack, s);
     return CAPSTAN_UNIT;
+}
+
+/* What it called has ended its OS thread. */
+static void endKilled(NativeBody *body)
+{
+    Submission *s = container_of(body, Submission, body);
+    setEnd(s, Killed, "the OS thread was ended");
+    closeSubmission(s);
+    acquireLock(&submit.lock);
+    unlinkFrom(&submit.started, s);
+    if (s->what.done == NULL) {
+        publishResult(s);
+    } else {
+        s->state = EXPIRED;
+        append(&submit.toCall, s);
+    }
+    bool another = wantsCaller();
+    releaseLock(&submit.lock);
+    if (another) startCaller();
 }
 
 /* ---- From the queue to threads ---- */
@@ -567,7 +587,7 @@ static RtsStatus newSubmission(const RtsSubmission *given, Submission **made)
     if (given == NULL || given->size < sizeof *given || given->size > 16 * sizeof *given || !isSensible(given)) return RTS_BAD_ARGUMENT;
     Submission *s = rtsCalloc(1, sizeof *s);
     if (s == NULL) return RTS_NO_MEMORY;
-    s->body = (NativeBody){ runSubmission, putBackUnborn };
+    s->body = (NativeBody){ runSubmission, putBackUnborn, endKilled };
     s->interrupt.run = runInterrupt;
     s->what = *given;
     s->result.ctx = given->ctx;

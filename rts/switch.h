@@ -7,6 +7,7 @@
 #include "rts/Types.h"
 
 #if defined(CAPSTAN_ASAN)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if defined(CAPSTAN_TSAN)
@@ -53,6 +54,20 @@ static inline void arriveOnStack(Stack *here, Stack *home)
     }
 #else
     (void)here;
+    (void)home;
+#endif
+}
+
+/* The OS thread runs on its own stack again, and nobody switched. */
+static inline void comeHomeSideways(Stack *home)
+{
+#if defined(CAPSTAN_ASAN)
+    __sanitizer_start_switch_fiber(NULL, (void *)home->lo, home->hi - home->lo);
+    __sanitizer_finish_switch_fiber(home->sanitizer, NULL, NULL);
+    ASAN_UNPOISON_MEMORY_REGION((void *)home->lo, home->hi - home->lo); /* of frames that were left without returning */
+#elif defined(CAPSTAN_TSAN)
+    __tsan_switch_to_fiber(home->sanitizer, 0);
+#else
     (void)home;
 #endif
 }

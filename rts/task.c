@@ -30,7 +30,7 @@ static void threadEnds(void *task)
 {
     threadIsDying = true;
     myTask = task;
-    if (myTask->incall != NULL && tasks.abandon) tasks.abandon(task);
+    if (tasks.abandon) tasks.abandon(task);
     freeMyTask();
 }
 
@@ -92,7 +92,7 @@ static Task *makeTask(bool worker)
     if (task == NULL) return NULL;
     /* All but the InCall, which was left as a spare one has to be: somebody may still be writing its poll. */
     memset(task, 0, offsetof(Task, first));
-    atomic_store_explicit(&task->sleeping, 0, memory_order_relaxed);
+    atomic_store_explicit(&task->sleeping, SLEEPS_NOT, memory_order_relaxed);
     atomic_store_explicit(&task->hosting, NULL, memory_order_relaxed);
     task->first.prev = NULL;
     task->spare = &task->first;
@@ -174,6 +174,15 @@ void eachTask(void (*f)(Task *task, void *ctx), void *ctx)
     acquireLock(&tasksLock);
     for (Task *task = tasks.all; task != NULL; task = task->next) f(task, ctx);
     releaseLock(&tasksLock);
+}
+
+Task *findWillingTask(void)
+{
+    if (!tryLock(&tasksLock)) return NULL;
+    Task *task = tasks.all;
+    while (task != NULL && atomic_load_explicit(&task->sleeping, memory_order_seq_cst) != SLEEPS_WILLING) task = task->next;
+    releaseLock(&tasksLock);
+    return task;
 }
 
 unsigned countTasks(void)

@@ -57,6 +57,9 @@ enum {
 /* Why an unbound thread switched to the OS thread's own stack. */
 typedef enum { HOME_NOTHING, HOME_YIELD, HOME_TO_WORKER, HOME_LEFT } HomeOrder;
 
+/* Task.sleeping. */
+enum { SLEEPS_NOT, SLEEPS, SLEEPS_WILLING /* and would host */ };
+
 struct Task_ {
     InCall *incall;          /* [owner] top of the stack of in-calls */
     InCall *spare;           /* [owner] */
@@ -74,8 +77,8 @@ struct Task_ {
     HomeOrder order;         /* [owner] */
     StgTSO *calling;         /* [owner] worker: the unbound thread whose safe call it is in */
     uint64_t callEpoch;      /* [owner] of that call */
-    InCall *callBase;        /* [owner] the in-call below it */
-    Stack *left;             /* [owner] worker: the stack of a thread that outlived its runtime */
+    struct OsFork_ *fork;    /* [owner] it was made by rts_forkOS */
+    Stack *left;             /* [owner] the stack of a thread that outlived its runtime, or that the OS thread left for its own end */
     Stack gone;              /* [owner] what a switch off a stack for good writes to */
     Stack home;              /* [owner] where its own frames sleep while it runs an unbound thread; sp only */
 
@@ -93,7 +96,7 @@ struct Task_ {
     InCall first;            /* the InCall that every Task has */
     /* A late ring may come when the record is another thread's already: these are not cleared with the rest. */
     _Atomic uint32_t bell;   /* futex word of who waits for its own thread to be runnable, or for work: rung by adding 1 */
-    _Atomic uint32_t sleeping; /* [owner] somebody has to wake it after ringing */
+    _Atomic uint32_t sleeping; /* [owner] SLEEPS_*: somebody has to wake it after ringing */
     _Atomic(Capability *) hosting; /* [owner] where its thread is blocked and it runs others */
     struct Interrupt_ *interrupt; /* [owner] made when first needed, kept with the record: interrupt.h */
 } __attribute__((aligned(64)));
@@ -125,6 +128,13 @@ static inline InCall *newInCall(Task *task)
     task->spare = incall->prev;
     return incall;
 }
+/* Put one back in which nothing was evaluated: it is as it was.  Nothing is written that a collection reads: the thread may be in the list of those that
+ * became dirty. */
+static inline void returnInCall(Task *task, InCall *incall)
+{
+    incall->prev = task->spare;
+    task->spare = incall;
+}
 /* Put one back that is on no stack.  Spare ones are not scanned: nothing may be left in it. */
 static inline void endInCall(Task *task, InCall *incall)
 {
@@ -137,8 +147,7 @@ static inline void endInCall(Task *task, InCall *incall)
     incall->tso.closure = CAPSTAN_UNIT;
     clearWaitRoots(&incall->tso);
     incall->suspended = false;
-    incall->prev = task->spare;
-    task->spare = incall;
+    returnInCall(task, incall);
 }
 
 static inline InCall *incallOfStack(Stack *stack) { return (InCall *)(void *)((char *)stack - offsetof(InCall, stack)); }
@@ -152,11 +161,14 @@ static inline void pushInCall(Task *task, InCall *incall)
 /* Take an in-call off its Task's stack, from wherever it is in it, without a capability. */
 void unlinkInCall(Task *task, InCall *incall);
 
-/* Called when a thread with in-calls in progress ends: they are killed. */
+/* abandon is called when a thread ends: what it was in the midst of is killed. */
 void initTasks(Capability *noCapability, void (*abandon)(Task *task));
 
 /* In a forked child: there are no tasks but that of this thread, if it has one. */
 void forgetTasks(void);
+
+/* A Task that sleeps and would host; NULL: none, or the list is just being used.  Any thread, whatever locks it holds. */
+Task *findWillingTask(void);
 
 /* Visit all tasks under the tasks lock. */
 void eachTask(void (*f)(Task *task, void *ctx), void *ctx);

@@ -3,6 +3,7 @@
 #include "arch.h"
 #include "base/report.h"
 #include "capability.h"
+#include "language.h"
 #include "os/memory.h"
 #include "rts/Threads.h"
 #include "timeout.h"
@@ -141,7 +142,7 @@ static void forgetWait(StgTSO *tso)
 {
     uint64_t word = atomic_load_explicit(&tso->wait, memory_order_relaxed);
     atomic_store_explicit(&tso->wait, word / WAIT_STATES * WAIT_STATES + WAIT_RUNNING, memory_order_relaxed);
-    rtsFree(tso->waitRecord);
+    if (waitsAt(tso) == NULL) rtsFree(tso->waitRecord);
     tso->waitRecord = NULL;
 }
 
@@ -160,6 +161,7 @@ static void reclaim(StgTSO *tso)
 void recycleThread(StgTSO *tso)
 {
     dropTimeouts(tso);
+    dropExtras(tso);
     if (tso->flags & TSO_FORGOTTEN) return;
     acquireLock(&threads.lock);
     reclaim(tso);
@@ -205,7 +207,11 @@ void forgetThreads(void)
     threads.named = NULL;
 }
 
-static void dropTimeoutsOf(StgTSO *tso, void *unused) { dropTimeouts(tso); }
+static void dropTimeoutsOf(StgTSO *tso, void *unused)
+{
+    dropTimeouts(tso);
+    dropExtras(tso);
+}
 
 void freeThreads(bool (*keep)(StgTSO *tso), void (*drop)(StgTSO *tso))
 {
@@ -325,7 +331,8 @@ void forgetBound(StgTSO *tso)
 void forgetBoundWaits(StgTSO *tso)
 {
     dropTimeouts(tso);
-    if (tso->waitRecord != NULL) cancelFdWait(tso->waitRecord); /* the timekeeper may be about to end it */
+    dropExtras(tso);
+    if (tso->waitRecord != NULL && waitsAt(tso) == NULL) cancelFdWait(tso->waitRecord); /* the timekeeper may be about to end it */
     forgetWait(tso);
     setWhy(tso, ThreadRunning);
     lockTSO(tso);

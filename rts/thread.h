@@ -45,6 +45,7 @@ enum {
     TSO_FORGOTTEN = 128, /* its record is in no chunk that we know: never used again */
     TSO_KEPT = 4,      /* [owner] a ThreadId exists, or did */
     TSO_BUDGET = 8,    /* [owner] bound: its in-call can be ended by rts_cancel or by its deadline */
+    TSO_EXTRAS = 32,   /* [owner] extras is not NULL, or was not */
     TSO_COUNTED = 16,  /* [owner] what it allocates is counted in allocLeft */
 };
 
@@ -56,6 +57,7 @@ typedef struct NativeBody_ NativeBody;
 struct NativeBody_ {
     HaskellObj (*run)(Stack *stack, NativeBody *body);
     void (*unborn)(Capability *cap, NativeBody *body); /* the thread could not begin, for want of a stack, and is no more */
+    void (*killed)(NativeBody *body); /* its OS thread ended in the middle of run; unless run has cleared the record's closure */
 };
 static inline HaskellObj nativeClosure(NativeBody *body) { return CAPSTAN_SMALL_INT((intptr_t)body); }
 static inline NativeBody *nativeBodyOf(HaskellObj closure) { return (NativeBody *)rts_smallIntValue(closure); }
@@ -96,12 +98,12 @@ struct StgTSO_ {
     bool staysDirty;            /* [stopped] something young was left in its roots */
     _Atomic uint32_t dirty;     /* [atomic] the epoch, if it is in the list of those that the next collection scans (gc/heap.h) */
     StgTSO *wakeLink;           /* [stopped] revived */
-    void *waitRecord;           /* [owner] memory of a wait for a descriptor */
+    void *waitRecord;           /* [owner] memory of a wait for a descriptor; or WAITS_AT + the thread in whose throwers or waiters it is */
     uint64_t id;                /* [owner] */
     int64_t allocLeft;          /* [owner] bytes; the counter of rts_setAllocationCounter */
     char label[32];
     StgTSO *dirtyLink;          /* [in the list] next dirty one */
-    uint64_t unused;            /* whole cache lines */
+    struct Extras_ *extras;     /* [owner] what a language keeps here, made when first used: language.h */
     Timer timer;                /* delays, deadlines */
 };
 
@@ -184,6 +186,23 @@ static inline void unlinkWaiter(StgMVar *mvar, StgTSO *tso)
     else mvar->head = tso->link;
     if (tso->link != NULL) tso->link->back = tso->back;
     else mvar->tail = tso->back;
+}
+/* The two kinds of waitRecord. */
+#define WAITS_AT 1
+static inline void setWaitsAt(StgTSO *tso, StgTSO *at) { tso->waitRecord = (char *)at + WAITS_AT; }
+static inline StgTSO *waitsAt(const StgTSO *tso)
+{
+    uintptr_t record = (uintptr_t)tso->waitRecord;
+    return record & WAITS_AT ? (StgTSO *)(record - WAITS_AT) : NULL;
+}
+
+/* Out of a list of throwers or waiters, under the lock of whose it is.  false: it was not in it. */
+static inline bool unlinkBack(StgTSO **list, StgTSO *tso)
+{
+    while (*list != NULL && *list != tso) list = &(*list)->back;
+    if (*list == NULL) return false;
+    *list = tso->back;
+    return true;
 }
 
 /* A record for an unbound thread, on cap, which the caller holds; NULL: no memory. */

@@ -3,6 +3,7 @@
 #include "arch.h"
 #include "exception.h"
 #include "interrupt.h"
+#include "language.h"
 #include "rts/Threads.h"
 #include "schedule.h"
 #include "thunk.h"
@@ -144,17 +145,23 @@ void pendFromOutside(StgTSO *tso, uint32_t bits)
 /* The wait in throwTo was interrupted: nobody is to find the thrower in the list.  false: somebody had; the exception was taken. */
 static bool withdraw(StgTSO *target, StgTSO *me)
 {
-    bool found = false;
     lockTSO(target);
-    for (StgTSO **link = &target->throwers; *link != NULL; link = &(*link)->back)
-        if (*link == me) {
-            *link = me->back;
-            found = true;
-            break;
-        }
+    bool found = unlinkBack(&target->throwers, me);
     if (target->throwers == NULL) atomic_fetch_and_explicit(&target->pending, ~(uint32_t)PENDING_THROW, memory_order_relaxed);
     unlockTSO(target);
+    me->waitRecord = NULL;
     return found;
+}
+
+/* The other's record is a record still, be it another thread's by now. */
+void leaveWait(StgTSO *tso)
+{
+    StgTSO *at = waitsAt(tso);
+    interruptWait(tso);
+    if (whyOf(tso) == ThreadBlockedOnDelay) cancelTimer(&tso->timer);
+    if (at == NULL) return;
+    withdraw(at, tso);
+    stopWaitingFor(at, tso);
 }
 
 /* Put the thrower into the target's list.  false: the target has ended. */
@@ -163,6 +170,7 @@ static bool enlist(StgTSO *target, HaskellObj threadId, StgTSO *me)
     lockTSO(target);
     bool alive = threadOf(threadId) == target; /* cut off under this lock */
     if (alive) {
+        setWaitsAt(me, target);
         me->back = target->throwers;
         target->throwers = me;
         beginWait(me, ThreadBlockedOnThrowTo);
@@ -199,6 +207,7 @@ void rts_throwTo(Stack *stack, HaskellObj threadId, HaskellObj exception)
         threadId = me->blockedOn; /* it may have moved */
         if (taken || (target = threadOf(threadId)) == NULL) break;
     }
+    me->waitRecord = NULL;
     clearWaitRoots(me);
     setWhy(me, ThreadRunning);
     safepoint(stack);
@@ -221,6 +230,7 @@ void endThread(Capability *cap, StgTSO *tso, uint8_t how)
     unlockTSO(tso);
     if (isBound(tso) && tso->flags & TSO_KEPT) forgetNamed(tso);
     dropTimeouts(tso);
+    dropExtras(tso);
     if (tso->flags & TSO_COUNTED) stopCounting(cap);
     tso->flags = 0;
 }

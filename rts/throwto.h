@@ -24,6 +24,10 @@ static inline void noticePending(Stack *stack)
 /* The thread ends: its ThreadId is cut off, and who waits for an exception to reach it goes on.  Context: the caller holds cap. */
 void endThread(Capability *cap, StgTSO *tso, uint8_t how);
 
+/* The thread is left without its frames being run, in the midst of a wait or behind it: nobody is to find it where it waits.  Not for descriptors:
+ * forgetBoundWaits sees to those. */
+void leaveWait(StgTSO *tso);
+
 /* Raise as an asynchronous exception: thunks under evaluation are re-armed. */
 _Noreturn void raiseAsync(Stack *stack, HaskellObj exception);
 

@@ -2,82 +2,11 @@
 
 #include "apply.h"
 #include "arch.h"
-#include "base/lock.h"
 #include "exception.h"
 #include "rts/Threads.h"
 #include "schedule.h"
+#include "statics.h"
 #include "throwto.h"
-
-/* ---- Static thunks: found again through a list of those that were entered ---- */
-
-#define END_OF_LIST ((StgStaticThunk *)1)
-
-static struct {
-    Lock lock;
-    StgStaticThunk *entered;  /* [lock] through link; END_OF_LIST ends it */
-    StgStaticThunk *_Atomic changing; /* [lock] just being put in or out, for a forked child; NULL: none */
-} statics = { .lock = LOCK_INIT(RANK_STATICS), .entered = END_OF_LIST };
-
-/* A child may see each of these stores, or none from one of them on: so they stay in order. */
-static void beginChange(StgStaticThunk *thunk)
-{
-    atomic_store_explicit(&statics.changing, thunk, memory_order_relaxed);
-    atomic_signal_fence(memory_order_seq_cst);
-}
-static void endChange(void)
-{
-    atomic_signal_fence(memory_order_seq_cst);
-    atomic_store_explicit(&statics.changing, NULL, memory_order_release);
-}
-
-static void noteStatic(StgStaticThunk *thunk)
-{
-    acquireLock(&statics.lock);
-    if (thunk->link == NULL) {
-        beginChange(thunk);
-        thunk->link = statics.entered;
-        statics.entered = thunk;
-        endChange();
-    }
-    releaseLock(&statics.lock);
-}
-
-/* A young value of one is remembered, as every old object's. */
-void scanStaticThunks(Visitor *v)
-{
-    if (v->minor) return;
-    acquireLock(&statics.lock);
-    for (StgStaticThunk *t = statics.entered; t != END_OF_LIST; t = t->link)
-        if (t->state != 0 && !isBlackHoleMark(t->state)) visitRoot(v, (HaskellObj *)&t->state);
-    releaseLock(&statics.lock);
-}
-
-static void revertOne(StgStaticThunk *t)
-{
-    t->link = NULL;
-    __atomic_store_n(&t->state, 0, __ATOMIC_RELEASE);
-}
-
-void revertStaticThunks(void)
-{
-    acquireLock(&statics.lock);
-    for (StgStaticThunk *t; (t = statics.entered) != END_OF_LIST;) {
-        beginChange(t);
-        statics.entered = t->link;
-        revertOne(t);
-        endChange();
-    }
-    releaseLock(&statics.lock);
-}
-
-void forgetStatics(void)
-{
-    StgStaticThunk *changing = statics.changing;
-    renewLock(&statics.lock);
-    /* Out of the list: entered names it while it is in, or not yet out. */
-    if (changing != NULL && statics.entered != changing) revertOne(changing);
-    statics.changing = NULL;
-}
 
 /* ---- Evaluation ---- */
 
@@ -122,16 +51,13 @@ static bool isOwnMark(Stack *stack, StgWord mark)
     return task->calling != NULL && ((StgWord)task->calling | 4) == mark;
 }
 
-static void unlinkFromEvaluator(StgTSO *evaluator, StgTSO *me)
+void stopWaitingFor(StgTSO *evaluator, StgTSO *me)
 {
     lockTSO(evaluator);
-    for (StgTSO **link = &evaluator->waiters; *link != NULL; link = &(*link)->back)
-        if (*link == me) {
-            *link = me->back;
-            break;
-        }
+    unlinkBack(&evaluator->waiters, me);
     if (evaluator->waiters == NULL) atomic_store_explicit(&evaluator->hasWaiters, 0, memory_order_relaxed);
     unlockTSO(evaluator);
+    me->waitRecord = NULL;
 }
 
 /* Stand in the evaluator's list and wait.  What the evaluator does first is to change the state, then to look at hasWaiters; we do it the other way round,
@@ -142,6 +68,7 @@ static void waitForEvaluator(Stack *stack, HaskellObj thunk, StgWord mark)
     setBlockedOn(me, thunk);
     lockTSO(evaluator);
     uint64_t word = beginWait(me, ThreadBlockedOnBlackHole);
+    setWaitsAt(me, evaluator);
     me->back = evaluator->waiters;
     evaluator->waiters = me;
     atomic_store_explicit(&evaluator->hasWaiters, 1, memory_order_relaxed);
@@ -153,7 +80,8 @@ static void waitForEvaluator(Stack *stack, HaskellObj thunk, StgWord mark)
         threadBlock(stack);
     }
     bool handed = waitState(me) == WAIT_HANDED;
-    if (!handed) unlinkFromEvaluator(evaluator, me);
+    if (!handed) stopWaitingFor(evaluator, me);
+    me->waitRecord = NULL;
     clearWaitRoots(me);
     if (!handed) raiseInterrupted(stack);
 }

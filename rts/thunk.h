@@ -10,17 +10,13 @@
 #include "rts/Managed.h"
 #include "run.h"
 
-/* Roots: values of static thunks. */
-void scanStaticThunks(Visitor *v);
-/* Exit: static thunks are as if never entered. */
-void revertStaticThunks(void);
-/* In a forked child: the lock is nobody's, and the list whole. */
-void forgetStatics(void);
-
 static inline StgWord thunkState(HaskellObj thunk)
 {
     return __atomic_load_n(&((StgThunk *)thunk)->state, __ATOMIC_ACQUIRE);
 }
+
+/* A wait for what the evaluator's thread evaluates was interrupted: nobody is to find the waiter in its list. */
+void stopWaitingFor(StgTSO *evaluator, StgTSO *me);
 
 /* The evaluator's: done (a value), or to be evaluated again (0).  Wakes who waits for it. */
 void wakeThunkWaiters(Stack *stack, HaskellObj thunk);

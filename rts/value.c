@@ -2,6 +2,7 @@
 #include "base/report.h"
 #include "capability.h"
 #include "exception.h"
+#include "statics.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -308,7 +309,11 @@ void rts_setElem(Capability *cap, HaskellObj array, size_t i, HaskellObj v)
     if (p != NULL) rts_storeSlot(cap, array, p, v);
 }
 
-void rts_rememberStore(Capability *cap, HaskellObj *slot, HaskellObj v) { rememberStore(&cap->nursery, slot, v); }
+void rts_rememberStore(Capability *cap, HaskellObj *slot, HaskellObj v)
+{
+    if (CAPSTAN_UNLIKELY(!isInHeap(slot))) noteStatic((StgStaticThunk *)(void *)((char *)slot - offsetof(StgStaticMutVar, value)));
+    rememberStore(&cap->nursery, slot, v);
+}
 
 HaskellObj rts_mkMutVar(Capability *cap, HaskellObj initial)
 {

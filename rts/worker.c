@@ -10,6 +10,8 @@
 #define LOOKS_FOR_WORK 40
 /* What C of safe calls may use. */
 #define WORKER_STACK ((size_t)8 << 20)
+/* Kinds of errands that there are at most (runOnWorker). */
+#define ERRANDS 6
 
 static struct {
     Lock lock;
@@ -22,8 +24,9 @@ static struct {
     _Atomic bool closing;             /* [lock: workers to write] */
     unsigned most, spare;             /* [const] */
     bool complained;                  /* [lock: workers] */
+    _Atomic bool lacking;             /* nobody could be sent, and none has looked around since */
     _Atomic uint32_t leaving;         /* futex word: rung when one ends */
-    void (*_Atomic errand)(void);     /* for the next that looks */
+    void (*_Atomic errands[ERRANDS])(void); /* for the next that looks: one of each kind */
 } workers = { .lock = LOCK_INIT(RANK_WORKERS), .closing = true };
 
 unsigned countWorkers(unsigned *idle, unsigned *inCalls)
@@ -61,11 +64,18 @@ static Capability *findWork(Task *task)
     return NULL;
 }
 
+static bool isErrandLeft(void)
+{
+    for (unsigned i = 0; i < ERRANDS; i++)
+        if (workers.errands[i] != NULL) return true;
+    return false;
+}
+
 static bool isWorkLeft(void)
 {
     for (unsigned i = 0, n = numCapabilities; i < n; i++)
         if (isFree(&capabilities[i]) && wantsWorker(&capabilities[i])) return true;
-    return workers.errand != NULL;
+    return isErrandLeft();
 }
 
 static bool takeFlight(void)
@@ -177,6 +187,25 @@ static bool startWorker(void)
     return true;
 }
 
+/* Nobody can be sent: a host that sleeps may do what needs no worker.  Context: no lock of this module. */
+static void callHost(void)
+{
+    /* Pairs with findOrphanedWork, which hosts call when they are known to sleep. */
+    atomic_store_explicit(&workers.lacking, true, memory_order_seq_cst);
+    Task *host = findWillingTask();
+    if (host != NULL) ringTask(host);
+}
+
+Capability *findOrphanedWork(Task *task)
+{
+    if (CAPSTAN_LIKELY(!atomic_load_explicit(&workers.lacking, memory_order_seq_cst))) return NULL;
+    for (unsigned i = 0, n = numCapabilities, first = task->last->no + 1; i < n; i++) {
+        Capability *cap = &capabilities[(first + i) % n];
+        if (isFree(cap) && wantsWorker(cap)) return cap;
+    }
+    return NULL;
+}
+
 /* The new worker cannot be: an idle one goes instead, or the flight is over, decided under the lock under which workers enlist. */
 static void withoutNewWorker(void)
 {
@@ -188,6 +217,7 @@ static void withoutNewWorker(void)
     if (task == NULL) endFlight();
     releaseLock(&workers.lock);
     if (task != NULL) sendTask(task);
+    else callHost();
     if (first) logLine(RTS_LOG_WARNING, "the system refuses a thread for a worker: threads wait for those that there are");
 }
 
@@ -200,18 +230,33 @@ static void wakeOneWorker(void)
     acquireLock(&workers.lock);
     Task *task = popIdle();
     bool make = task == NULL && mayMakeWorker();
+    bool lack = task == NULL && !make && workers.count >= workers.most;
     if (make) workers.count++;
     else if (task == NULL) endFlight();
     releaseLock(&workers.lock);
     if (task != NULL) sendTask(task);
     else if (make && !startWorker()) withoutNewWorker();
+    else if (lack) callHost();
 }
 
 bool runOnWorker(void (*errand)(void))
 {
-    workers.errand = errand;
+    bool posted = false;
+    for (unsigned i = 0; i < ERRANDS && !posted; i++) {
+        void (*there)(void) = NULL;
+        /* The same errand twice, before anybody has begun it, is one. */
+        posted = atomic_compare_exchange_strong(&workers.errands[i], &there, errand) || there == errand;
+    }
+    ASSERT(posted);
     wakeOneWorker();
-    return true;
+    return posted;
+}
+
+static void (*takeErrand(void))(void)
+{
+    void (*errand)(void) = NULL;
+    for (unsigned i = 0; i < ERRANDS && errand == NULL; i++) errand = atomic_exchange(&workers.errands[i], NULL);
+    return errand;
 }
 
 /* ---- A worker's life ---- */
@@ -219,7 +264,7 @@ bool runOnWorker(void (*errand)(void))
 /* The errand may take long, and wait for what threads do: without the flight. */
 static void doErrand(void)
 {
-    void (*errand)(void) = atomic_exchange(&workers.errand, NULL);
+    void (*errand)(void) = takeErrand();
     workers.onErrands++;
     endFlight();
     wakeOneWorker();
@@ -230,6 +275,7 @@ static void doErrand(void)
 /* With the flight: look around for a while. */
 static Capability *lookAround(Task *task)
 {
+    if (CAPSTAN_UNLIKELY(workers.lacking)) workers.lacking = false;
     for (unsigned i = 0; i < LOOKS_FOR_WORK; i++) {
         Capability *cap = findWork(task);
         if (cap != NULL) return cap;
@@ -265,7 +311,7 @@ static bool serve(Task *task)
 {
     bool flying = true;
     for (uint64_t epoch = currentEpoch; epoch == currentEpoch;) {
-        if (flying && workers.errand != NULL) {
+        if (flying && isErrandLeft()) {
             doErrand();
             flying = takeFlight();
             continue;
@@ -301,6 +347,17 @@ static void runWorker(void *unused)
     endWorker(serve(task));
 }
 
+void loseWorker(void)
+{
+    acquireLock(&workers.lock);
+    workers.count--;
+    workers.threads--;
+    releaseLock(&workers.lock);
+    atomic_fetch_add_explicit(&workers.leaving, 1, memory_order_release);
+    osFutexWake(&workers.leaving, INT32_MAX);
+    wakeOneWorker(); /* what it was to do next */
+}
+
 /* ---- Start, exit ---- */
 
 void initWorkers(unsigned most, unsigned spare)
@@ -309,10 +366,11 @@ void initWorkers(unsigned most, unsigned spare)
     workers.most = most;
     workers.spare = spare;
     workers.closing = workers.complained = false;
+    workers.lacking = false;
     workers.idle = NULL;
     workers.idleCount = 0;
     workers.flight = 0;
-    workers.errand = NULL;
+    for (unsigned i = 0; i < ERRANDS; i++) workers.errands[i] = NULL;
     releaseLock(&workers.lock);
     if (wakeWorker != wakeOneWorker) wakeWorker = wakeOneWorker; /* a safe call of the last runtime may be about to read it */
 }

@@ -18,10 +18,15 @@ void initWorkers(unsigned most, unsigned spare);
 void stopWorkers(void);
 /* In a forked child: none is left, but for the calling thread (one: it is a worker), which counts as being in a safe call. */
 void forgetWorkers(bool one);
+/* A worker's OS thread ends from the middle of its work. */
+void loseWorker(void);
 /* A worker enters or leaves a safe call. */
 void workerCalls(bool enters);
 /* Have an idle worker, or a new one, run a function that needs no capability but may take one; false: there is none.  Used for collections while all rests. */
 bool runOnWorker(void (*errand)(void));
+
+/* A capability that a worker should come to, and none can: the system refuses threads, or all there may be are in safe calls.  Then hosts see to it. */
+Capability *findOrphanedWork(Task *task);
 
 unsigned countWorkers(unsigned *idle, unsigned *inCalls);
 

@@ -15,23 +15,28 @@
 #include <unistd.h>
 
 const char *const stepNames[STEPS] = {
-    [STEP_NEW] = "new",         [STEP_WRITE] = "write",     [STEP_CAS] = "cas",         [STEP_ELEM] = "elem",
-    [STEP_FILL] = "fill",       [STEP_COPY] = "copy",       [STEP_DROP] = "drop",       [STEP_STABLE] = "stable",
-    [STEP_GARBAGE] = "garbage", [STEP_POLL] = "poll",       [STEP_MINOR] = "minor",     [STEP_MAJOR] = "major",
-    [STEP_COMPARE] = "compare", [STEP_FORCE] = "force",     [STEP_CALL] = "call",       [STEP_TAIL] = "tail",
-    [STEP_RAISE] = "raise",     [STEP_PUT] = "put",         [STEP_TAKE] = "take",       [STEP_PARK] = "park",
-    [STEP_SLEEPER] = "sleeper", [STEP_TALK] = "talk",       [STEP_THROW] = "throw",     [STEP_YIELD] = "yield",
-    [STEP_DELAY] = "delay",     [STEP_NEST] = "nest",       [STEP_BOUND] = "bound",     [STEP_SUBMIT] = "submit",
-    [STEP_LONG] = "long",       [STEP_SEND] = "send",       [STEP_RECEIVE] = "receive", [STEP_PUSH] = "push",
-    [STEP_POP] = "pop",         [STEP_STALL] = "stall",     [STEP_SHARED] = "shared",   [STEP_CAF] = "caf",
+    [STEP_NEW] = "new",             [STEP_WRITE] = "write",         [STEP_CAS] = "cas",             [STEP_ELEM] = "elem",
+    [STEP_FILL] = "fill",           [STEP_COPY] = "copy",           [STEP_DROP] = "drop",           [STEP_STABLE] = "stable",
+    [STEP_GARBAGE] = "garbage",     [STEP_POLL] = "poll",           [STEP_MINOR] = "minor",         [STEP_MAJOR] = "major",
+    [STEP_COMPARE] = "compare",     [STEP_FORCE] = "force",         [STEP_CALL] = "call",           [STEP_TAIL] = "tail",
+    [STEP_RAISE] = "raise",         [STEP_PUT] = "put",             [STEP_TAKE] = "take",           [STEP_PARK] = "park",
+    [STEP_SLEEPER] = "sleeper",     [STEP_TALK] = "talk",           [STEP_THROW] = "throw",         [STEP_FORK] = "fork",
+    [STEP_LIST] = "list",           [STEP_YIELD] = "yield",         [STEP_DELAY] = "delay",         [STEP_NEST] = "nest",
+    [STEP_BOUND] = "bound",         [STEP_SUBMIT] = "submit",       [STEP_STABLE_IO] = "stable-io", [STEP_TIMEOUT] = "timeout",
+    [STEP_LONG] = "long",           [STEP_BALLAST] = "ballast",     [STEP_SEND] = "send",           [STEP_RECEIVE] = "receive",
+    [STEP_PUSH] = "push",           [STEP_POP] = "pop",             [STEP_STALL] = "stall",         [STEP_SHARED] = "shared",
+    [STEP_CAF] = "caf",
 };
 
 #if defined(CAPSTAN_TORTURE)
 #define SCALE 64
+#define BALLAST (160 << 10)
 #elif defined(STRESS_SANITIZED)
 #define SCALE 4
+#define BALLAST (12 << 20)
 #else
 #define SCALE 1
+#define BALLAST (12 << 20)
 #endif
 
 Options options = {
@@ -42,6 +47,7 @@ Options options = {
     .capabilities = 2,
     .nursery = 64 << 10,
     .live = (400 << 10) / SCALE,
+    .ballast = BALLAST,
     .longest = 100000 / SCALE / SCALE,
     .largest = 20000 / SCALE,
     .collectEvery = 20000,
@@ -49,15 +55,16 @@ Options options = {
     .weights = { [STEP_NEW] = 100, [STEP_WRITE] = 120, [STEP_CAS] = 60, [STEP_ELEM] = 100, [STEP_FILL] = 20, [STEP_COPY] = 40,
                  [STEP_DROP] = 30, [STEP_STABLE] = 30, [STEP_GARBAGE] = 60, [STEP_POLL] = 20, [STEP_MINOR] = 6, [STEP_MAJOR] = 1,
                  [STEP_COMPARE] = 2, [STEP_FORCE] = 100, [STEP_CALL] = 50, [STEP_TAIL] = 8, [STEP_RAISE] = 20, [STEP_PUT] = 40,
-                 [STEP_TAKE] = 30, [STEP_PARK] = 20, [STEP_SLEEPER] = 15, [STEP_TALK] = 60, [STEP_THROW] = 15, [STEP_YIELD] = 10,
-                 [STEP_DELAY] = 2, [STEP_NEST] = 8, [STEP_BOUND] = 3, [STEP_SUBMIT] = 3, [STEP_LONG] = 2, [STEP_SEND] = 20,
-                 [STEP_RECEIVE] = 25, [STEP_PUSH] = 20, [STEP_POP] = 8, [STEP_STALL] = 25, [STEP_SHARED] = 20, [STEP_CAF] = 5 },
+                 [STEP_TAKE] = 30, [STEP_PARK] = 20, [STEP_SLEEPER] = 15, [STEP_TALK] = 60, [STEP_THROW] = 15, [STEP_FORK] = 6,
+                 [STEP_LIST] = 2, [STEP_YIELD] = 10, [STEP_DELAY] = 2, [STEP_NEST] = 8, [STEP_BOUND] = 3, [STEP_SUBMIT] = 3,
+                 [STEP_STABLE_IO] = 5, [STEP_TIMEOUT] = 3, [STEP_LONG] = 2, [STEP_BALLAST] = 12, [STEP_SEND] = 20, [STEP_RECEIVE] = 25,
+                 [STEP_PUSH] = 20, [STEP_POP] = 8, [STEP_STALL] = 25, [STEP_SHARED] = 20, [STEP_CAF] = 5 },
 };
 
 /* ---- Options ------------------------------------------------------------------------------------------------------- */
 
-enum { KEY_THREADS = 256, KEY_MANAGED, KEY_STEPS, KEY_ROUNDS, KEY_SECONDS, KEY_SEED, KEY_CAPABILITIES, KEY_NURSERY, KEY_LIVE, KEY_LONGEST,
-       KEY_LARGEST, KEY_COLLECT_EVERY, KEY_SHORTCUT, KEY_MIX, KEY_VERIFY_HEAP, KEY_POISON, KEY_NO_MEMBARRIER, KEY_DEBUG_NUMA,
+enum { KEY_THREADS = 256, KEY_MANAGED, KEY_STEPS, KEY_ROUNDS, KEY_SECONDS, KEY_SEED, KEY_CAPABILITIES, KEY_NURSERY, KEY_LIVE, KEY_LIMIT, KEY_BALLAST,
+       KEY_LONGEST, KEY_LARGEST, KEY_COLLECT_EVERY, KEY_SHORTCUT, KEY_MIX, KEY_VERIFY_HEAP, KEY_POISON, KEY_NO_MEMBARRIER, KEY_DEBUG_NUMA,
        KEY_PATIENCE, KEY_QUIET };
 
 static const struct argp_option argpOptions[] = {
@@ -70,6 +77,8 @@ static const struct argp_option argpOptions[] = {
     { "capabilities", KEY_CAPABILITIES, "N", 0, "Capabilities (2)", 0 },
     { "nursery", KEY_NURSERY, "SIZE", 0, "Nursery of a capability (64k)", 0 },
     { "live", KEY_LIVE, "SIZE", 0, "Bytes of each graph, about (400k)", 0 },
+    { "limit", KEY_LIMIT, "SIZE", 0, "Limit of the heap (none), many times of what all graphs need", 0 },
+    { "ballast", KEY_BALLAST, "SIZE", 0, "Bytes of lists that all share (12m)", 0 },
     { "longest", KEY_LONGEST, "N", 0, "Cells of a list (100000)", 0 },
     { "largest", KEY_LARGEST, "N", 0, "Elements of an array (20000)", 0 },
     { "collect-every", KEY_COLLECT_EVERY, "US", 0, "Microseconds between collections from outside, on average (20000); 0: none", 0 },
@@ -127,6 +136,8 @@ static error_t parseOption(int key, char *arg, struct argp_state *state)
     case KEY_CAPABILITIES: options.capabilities = (unsigned)parseNumber(arg, state); break;
     case KEY_NURSERY: options.nursery = parseNumber(arg, state); break;
     case KEY_LIVE: options.live = parseNumber(arg, state); break;
+    case KEY_LIMIT: options.limit = parseNumber(arg, state); break;
+    case KEY_BALLAST: options.ballast = parseNumber(arg, state); break;
     case KEY_LONGEST: options.longest = parseNumber(arg, state); break;
     case KEY_LARGEST: options.largest = (unsigned)parseNumber(arg, state); break;
     case KEY_COLLECT_EVERY: options.collectEvery = (unsigned)parseNumber(arg, state); break;
@@ -166,9 +177,10 @@ void printReplay(FILE *to)
 {
     const Options *o = &options;
     fprintf(to, "stress/gc --seed=%" PRIu64 " --threads=%u --managed=%u --steps=%" PRIu64 " --rounds=%u --seconds=%g --capabilities=%u"
-            " --nursery=%zu --live=%zu --longest=%zu --largest=%u --collect-every=%u --shortcut=%u%s%s%s", o->seed, o->threads, o->managed,
-            o->steps, o->rounds, o->seconds, o->capabilities, o->nursery, o->live, o->longest, o->largest, o->collectEvery, o->shortcut,
+            " --nursery=%zu --live=%zu --ballast=%zu --longest=%zu --largest=%u --collect-every=%u --shortcut=%u%s%s%s", o->seed, o->threads, o->managed,
+            o->steps, o->rounds, o->seconds, o->capabilities, o->nursery, o->live, o->ballast, o->longest, o->largest, o->collectEvery, o->shortcut,
             o->verifyHeap ? " --verify-heap" : "", o->poison ? " --poison" : "", o->noMembarrier ? " --no-membarrier" : "");
+    if (o->limit != 0) fprintf(to, " --limit=%zu", o->limit);
     if (o->debugNuma != 0) fprintf(to, " --debug-numa=%u", o->debugNuma);
     fputs(" --mix=", to);
     for (int i = 0; i < STEPS; i++) fprintf(to, "%s%s=%u", i > 0 ? "," : "", stepNames[i], o->weights[i]);

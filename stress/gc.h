@@ -40,8 +40,8 @@
 typedef enum {
     STEP_NEW, STEP_WRITE, STEP_CAS, STEP_ELEM, STEP_FILL, STEP_COPY, STEP_DROP, STEP_STABLE, STEP_GARBAGE, STEP_POLL, STEP_MINOR,
     STEP_MAJOR, STEP_COMPARE, STEP_FORCE, STEP_CALL, STEP_TAIL, STEP_RAISE, STEP_PUT, STEP_TAKE, STEP_PARK, STEP_SLEEPER, STEP_TALK,
-    STEP_THROW, STEP_YIELD, STEP_DELAY, STEP_NEST, STEP_BOUND, STEP_SUBMIT, STEP_LONG, STEP_SEND, STEP_RECEIVE, STEP_PUSH, STEP_POP,
-    STEP_STALL, STEP_SHARED, STEP_CAF, STEPS
+    STEP_THROW, STEP_FORK, STEP_LIST, STEP_YIELD, STEP_DELAY, STEP_NEST, STEP_BOUND, STEP_SUBMIT, STEP_STABLE_IO, STEP_TIMEOUT,
+    STEP_LONG, STEP_BALLAST, STEP_SEND, STEP_RECEIVE, STEP_PUSH, STEP_POP, STEP_STALL, STEP_SHARED, STEP_CAF, STEPS
 } StepKind;
 
 typedef struct {
@@ -53,6 +53,8 @@ typedef struct {
     double seconds;            /* 0: until the rounds are done */
     unsigned capabilities;
     size_t nursery, live;      /* live: bytes of each mutator's graph, about */
+    size_t limit;              /* of the heap; 0: none.  Far from it: nobody here copes with refused memory */
+    size_t ballast;            /* bytes of lists that all share */
     size_t longest;            /* cells of a list */
     unsigned largest;          /* elements of an array */
     unsigned collectEvery;     /* microseconds between collections that are asked for from outside, on average; 0: none */
@@ -279,8 +281,9 @@ extern Step *const stepTable[STEPS];
 /* Those that only managed code can do. */
 extern const bool stepIsManaged[STEPS];
 Step stepNew, stepWrite, stepCas, stepElem, stepFill, stepCopy, stepDrop, stepStable, stepGarbage, stepPoll, stepMinor, stepMajor,
-    stepCompare, stepForce, stepCall, stepTail, stepRaise, stepPut, stepTake, stepPark, stepSleeper, stepTalk, stepThrow, stepYield,
-    stepDelay, stepNest, stepBound, stepSubmit, stepLong, stepSend, stepReceive, stepPush, stepPop, stepStall, stepShared, stepCaf;
+    stepCompare, stepForce, stepCall, stepTail, stepRaise, stepPut, stepTake, stepPark, stepSleeper, stepTalk, stepThrow, stepFork,
+    stepList, stepYield, stepDelay, stepNest, stepBound, stepSubmit, stepStableIO, stepTimeout, stepLong, stepBallast, stepSend,
+    stepReceive, stepPush, stepPop, stepStall, stepShared, stepCaf;
 
 /* The round of a mutator, as a C thread's in-calls. */
 void runInCalls(Mutator *m);
@@ -299,13 +302,21 @@ bool isRoundOver(const Mutator *m);
 void pollAt(At *at);
 /* A collection, by whatever way this place has. */
 void collectAt(At *at, bool major);
+/* Garbage of so many bytes, and safepoints. */
+void allocateGarbage(At *at, size_t bytes);
+#ifdef CAPSTAN_TORTURE
+#define GARBAGE(n) ((n) / 64)
+#else
+#define GARBAGE(n) (n)
+#endif
 HaskellObj evaluateAt(At *at, HaskellObj v, bool *raised);
 
 /* ---- Lists, parked threads, shared things -------------------------------------------------------------------------- */
 
 /* The first cells of a list (all: all of them). */
 void compareLong(At *at, uint32_t node, HaskellObj head, bool all);
-Word makeLong(At *at);
+size_t countBallast(void);
+HaskellObj sharedBallast(void);
 
 /* The array that all share, a CAF. */
 CAPSTAN_EXTERN(gcShared);
@@ -316,6 +327,7 @@ void drainShared(Capability **cap);
 void checkShared(void);
 Word makeParcel(At *at);
 HaskellObj newParcel(Capability *cap, uint64_t serial);
+bool isRightParcel(HaskellObj v, uint64_t serial);
 void compareParcel(At *at, HaskellObj v, uint64_t serial);
 void compareStalls(At *at);
 
@@ -327,6 +339,7 @@ typedef struct {
     _Atomic bool abrupt;           /* the round's graphs are left for the runtime's end to free */
     _Atomic unsigned failures;
     _Atomic uint64_t collections;
+    _Atomic unsigned errands;      /* threads that were forked for a while, and have not ended */
     _Atomic unsigned round;
     unsigned count;
     Mutator *mutators;             /* C threads first */

@@ -277,9 +277,9 @@ static void compareFields(Comparison *c, uint32_t i)
     uint32_t words = wordsOf(node);
     Found f = { i, node->seen };
     for (uint32_t k = 0; k < words; k++) {
-        Edge e = node->edges[k];
-        HaskellObj v = readEdge(c->at, f, k);
         /* Quick for what is nothing to look at; the text is made for what might be wrong. */
+        Edge e = resolveEdge(c->at->m, node->edges[k]);
+        HaskellObj v = resolveValue(readEdge(c->at, f, k));
         if (!isNodeEdge(e) && (Edge)v == e) continue;
         const Node *child = isNodeEdge(e) ? nodeAt(c->at->m, nodeOfEdge(e)) : NULL;
         if (child != NULL && child->stamp == c->at->m->stamp && child->seen == v) continue;

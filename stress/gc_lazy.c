@@ -164,7 +164,8 @@ HaskellObj evaluateAt(At *at, HaskellObj v, bool *raised)
     *raised = status == Killed;
     if (!*raised) return result;
     /* The runtime keeps it while it can be asked for. */
-    pollAt(at);
+    if (oneIn(&at->m->random, 4)) allocateGarbage(at, GARBAGE(options.nursery));
+    else pollAt(at);
     return rts_getException(*at->cap);
 }
 

@@ -59,7 +59,7 @@ void compareLong(At *at, uint32_t node, HaskellObj head, bool all)
     DEMAND(m, i > 0 || head == &gcEnd_closure, "a list has no end");
 }
 
-static HaskellObj growList(At *at, uint64_t seed, uint64_t from, uint64_t to, HaskellObj *v)
+static void growList(At *at, uint64_t seed, uint64_t from, uint64_t to, HaskellObj *v)
 {
     CAPSTAN_ROOTS(capOf(at), *v);
     for (uint64_t i = from + 1; i <= to; i++) {
@@ -67,7 +67,6 @@ static HaskellObj growList(At *at, uint64_t seed, uint64_t from, uint64_t to, Ha
         if (i % 500 == 0) pollAt(at);
     }
     CAPSTAN_UNROOT(capOf(at));
-    return *v;
 }
 
 static void keepList(At *at, uint64_t seed, uint64_t length, HaskellObj v)
@@ -79,22 +78,20 @@ static void keepList(At *at, uint64_t seed, uint64_t length, HaskellObj v)
 }
 
 /* The tail behind some cell that can be written is made anew: as many young cells as there are left hang on an old one. */
-static void renewTail(At *at, Found f)
+static void renewTail(At *at, uint64_t seed, uint64_t length, HaskellObj cell)
 {
     Mutator *m = at->m;
-    uint64_t seed = nodeAt(m, f.node)->seed, length = nodeAt(m, f.node)->size, i = length;
-    HaskellObj at_ = f.obj, tail = &gcEnd_closure;
-    uint64_t stop = below(&m->random, length < 2000 ? length : 2000);
-    for (; i > stop; i--) at_ = nextCell(m, seed, i, at_);
-    for (; i > 0 && cellKind(seed, i) != CELL_VAR && cellKind(seed, i) != CELL_ARRAY; i--) at_ = nextCell(m, seed, i, at_);
+    HaskellObj tail = &gcEnd_closure;
+    uint64_t i = length, stop = below(&m->random, length < 2000 ? length : 2000);
+    for (; i > stop; i--) cell = nextCell(m, seed, i, cell);
+    for (; i > 0 && cellKind(seed, i) != CELL_VAR && cellKind(seed, i) != CELL_ARRAY; i--) cell = nextCell(m, seed, i, cell);
     if (i == 0) return;
-    CAPSTAN_ROOTS(capOf(at), at_);
+    CAPSTAN_ROOTS(capOf(at), cell);
     growList(at, seed, 0, i - 1, &tail);
     CAPSTAN_UNROOT(capOf(at));
-    nextCell(m, seed, i, at_);
-    if (cellKind(seed, i) == CELL_ARRAY) rts_setElem(capOf(at), at_, 1, tail);
-    else rts_writeMutVar(capOf(at), load(&cellWords(seed, i, at_)[1]), tail);
-    noteWrite(m, f.node);
+    nextCell(m, seed, i, cell);
+    if (cellKind(seed, i) == CELL_ARRAY) rts_setElem(capOf(at), cell, 1, tail);
+    else rts_writeMutVar(capOf(at), load(&cellWords(seed, i, cell)[1]), tail);
 }
 
 void stepLong(At *at)
@@ -106,7 +103,8 @@ void stepLong(At *at)
     uint64_t seed = f.node == 0 ? nextRandom(&m->random) : nodeAt(m, f.node)->seed;
     uint64_t length = f.node == 0 ? 0 : nodeAt(m, f.node)->size;
     if (f.node != 0 && (length >= longest || oneIn(&m->random, 2))) {
-        renewTail(at, f);
+        renewTail(at, seed, length, v);
+        noteWrite(m, f.node);
         return;
     }
     uint64_t more = 1 + below(&m->random, oneIn(&m->random, 4) ? longest : longest / 10 + 1);
@@ -114,4 +112,44 @@ void stepLong(At *at)
     while (cellKind(seed, length + more) == CELL_LAZY) more++;
     growList(at, seed, length, length + more, &v);
     keepList(at, seed, length + more, v);
+}
+
+/* ---- Ballast ------------------------------------------------------------------------------------------------------- */
+
+/* Small heaps are collected in other ways than larger ones.  So there are lists that all share, whose number says what they are: whoever makes one
+ * anew, or a part of it, makes the same.  Nobody has to know who did. */
+#define BALLAST_CELLS 5000
+#define CELL_BYTES    32
+
+size_t countBallast(void) { return (options.ballast + BALLAST_CELLS * CELL_BYTES - 1) / (BALLAST_CELLS * CELL_BYTES); }
+
+static HaskellObj makeBallast(At *at, uint64_t seed)
+{
+    HaskellObj v = &gcEnd_closure;
+    growList(at, seed, 0, BALLAST_CELLS, &v);
+    return v;
+}
+
+static void checkBallast(Mutator *m, uint64_t seed, HaskellObj v)
+{
+    for (uint64_t i = BALLAST_CELLS; i > 0; i--) v = nextCell(m, seed, i, v);
+    DEMAND(m, v == &gcEnd_closure, "a shared list has no end");
+}
+
+/* Look at one; make it anew, or its end, now and then. */
+void stepBallast(At *at)
+{
+    Mutator *m = at->m;
+    size_t count = countBallast();
+    if (count == 0) return;
+    size_t seed = below(&m->random, count);
+    HaskellObj v = rts_getElem(sharedBallast(), seed);
+    if (v == CAPSTAN_UNIT || oneIn(&m->random, 8)) {
+        v = makeBallast(at, seed);
+        rts_setElem(capOf(at), sharedBallast(), seed, v);
+    } else if (oneIn(&m->random, 2)) {
+        renewTail(at, seed, BALLAST_CELLS, v);
+    } else {
+        checkBallast(m, seed, v);
+    }
 }

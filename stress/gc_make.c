@@ -129,8 +129,8 @@ static Word makeShaped(At *at, NodeKind kind, const StgInfoTable *info, unsigned
     if (kind == NODE_THUNK) some[0] = plainWord(CAPSTAN_SMALL_INT(below(&m->random, BREW_COLLECT)));
     uint64_t seed = nextRandom(&m->random);
     for (size_t i = 0; i < info->ptrs; i++) {
-        words[i] = some[i % drawn];
-        fields[i] = words[i].v;
+        words[i] = some[i % drawn]; /* rootcheck: too big for a small stack, and read before the next safepoint */
+        fields[i] = words[i].v;     /* rootcheck: the same */
     }
     for (size_t i = 0; i < info->nptrs; i++) fields[info->ptrs + i] = (HaskellObj)numberOf(seed, i);
     HaskellObj v = kind == NODE_CON ? rts_mkCon(capOf(at), info, fields) : rts_mkClosure(capOf(at), info, fields);

@@ -101,6 +101,98 @@ void stepBound(At *at)
     keepWord(at, mirrorOfPair(at, y, x, v));
 }
 
+/* Behind a stable pointer, with a result behind another. */
+void stepStableIO(At *at)
+{
+    Mutator *m = at->m;
+    Word x = makeValue(at, 2), y = makeValue(at, 2);
+    if (at->stack != NULL) return stepBound(at);
+    HsStablePtr result = NULL, action = getStablePtr((StgPtr)rts_apply(capOf(at), rts_apply(capOf(at), &gcSwap_closure, x.v), y.v));
+    rts_evalStableIO(at->cap, action, &result);
+    DEMAND(m, rts_getSchedStatus(*at->cap) == Success && result != NULL, "rts_evalStableIO: status %d", (int)rts_getSchedStatus(*at->cap));
+    pollAt(at);
+    keepWord(at, mirrorOfPair(at, y, x, (HaskellObj)deRefStablePtr(result)));
+    freeStablePtr(action);
+    freeStablePtr(result);
+}
+
+/* An action that waits, with objects on its stack, for longer than it may. */
+CAPSTAN_IO(gcTooLong, x)
+{
+    CAPSTAN_ROOTS(stack, x);
+    rts_threadDelay(stack, 3600 * INT64_C(1000000));
+    CAPSTAN_UNROOT(stack);
+    return x;
+}
+
+void stepTimeout(At *at)
+{
+    Mutator *m = at->m;
+    Word x = makeValue(at, 2), y = makeValue(at, 2);
+    HaskellObj result = CAPSTAN_UNIT;
+    if (oneIn(&m->random, 3)) {
+        bool done = rts_timeout(at->stack, (HsInt64)below(&m->random, 300), rts_apply(capOf(at), &gcTooLong_closure, x.v), &result);
+        DEMAND(m, !done, "an hour has passed");
+        return;
+    }
+    HaskellObj action = rts_apply(capOf(at), rts_apply(capOf(at), &gcSwap_closure, x.v), y.v);
+    DEMAND(m, rts_timeout(at->stack, INT64_C(1) << 40, action, &result), "a fortnight has passed");
+    keepWord(at, mirrorOfPair(at, y, x, result));
+}
+
+/* ---- Threads for a while ------------------------------------------------------------------------------------------- */
+
+/* Waits for its turn with one object, then works with it and young ones on its stack.  It goes by its own serial: nobody waits for it. */
+CAPSTAN_IO(gcErrand, mutator, parcel, number)
+{
+    const Mutator *m = rts_getPtr(mutator);
+    uint64_t serial = (uint64_t)rts_smallIntValue(number);
+    HaskellObj mine = newParcel(stack->cap, serial);
+    CAPSTAN_ROOTS(stack, parcel, mine);
+    for (uint64_t n = 2 + numberOf(serial, 4) % 6; n > 0; n--) {
+        rts_mkBytes(stack->cap, NULL, 800);
+        if (n % 3 == 0) rts_collect(stack, false);
+        else if (n % 3 == 1) rts_yield(stack);
+        DEMAND(m, isRightParcel(parcel, serial) && isRightParcel(mine, serial), "a thread lost an object on its stack");
+    }
+    CAPSTAN_UNROOT(stack);
+    atomic_fetch_sub(&game.errands, 1);
+    return CAPSTAN_UNIT;
+}
+
+/* Several at once, so that they wait for each other; with and without a ThreadId. */
+void stepFork(At *at)
+{
+    Mutator *m = at->m;
+    Capability *cap = capOf(at);
+    uint64_t serial = numberOf(m->random, 5) >> 4;
+    for (uint64_t n = 1 + below(&m->random, 8); n > 0 && atomic_load(&game.errands) < 60; n--, serial++) {
+        HaskellObj f = rts_apply(cap, &gcErrand_closure, rts_mkPtr(cap, m));
+        HaskellObj action = rts_apply(cap, rts_apply(cap, f, newParcel(cap, serial)), CAPSTAN_SMALL_INT(serial));
+        atomic_fetch_add(&game.errands, 1);
+        if (at->stack != NULL && n % 2 == 0) {
+            rts_fork(at->stack, action);
+            continue;
+        }
+        StgTSO *tso = createIOThread(cap, 0, action);
+        DEMAND(m, tso != NULL, "no memory for a thread");
+        if (n % 4 == 1) scheduleThreadOn(cap, below(&m->random, options.capabilities), tso);
+        else scheduleThread(cap, tso);
+    }
+}
+
+/* Whatever threads there are get a ThreadId, wherever they wait. */
+void stepList(At *at)
+{
+    HaskellObj list = rts_listThreads(capOf(at));
+    DEMAND(at->m, isOf(list, &capstan_ARRAY_info), "the list of threads is none");
+    for (size_t i = 0; i < rts_arrayLength(list); i++) {
+        HaskellObj id = rts_getElem(list, i);
+        DEMAND(at->m, isOf(id, &capstan_TSO_info) && rts_getThreadId(id) != 0, "a ThreadId is none");
+        rts_threadStatus(id);
+    }
+}
+
 /* ---- Submissions --------------------------------------------------------------------------------------------------- */
 
 typedef struct {

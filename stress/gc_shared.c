@@ -4,6 +4,7 @@
  *   stacks     MutVars, onto which parcels are pushed by compare-and-swap
  *   stalls     one large array, of which each element is some mutator's: several capabilities write side by side
  *   thunks     MutVars with a thunk each, which any of them evaluate at once; each runs once
+ *   ballast    lists (gc_long.c)
  *
  * A parcel is an object whose contents follow from its serial, and the table below says who has it. */
 #include "gc.h"
@@ -17,7 +18,7 @@
 #define LAZIES   16
 #define SERIALS  ((uint64_t)1 << 22)
 
-enum { SHARED_CHANNELS, SHARED_PILES, SHARED_STALLS, SHARED_LAZIES, SHARED_PARTS };
+enum { SHARED_CHANNELS, SHARED_PILES, SHARED_STALLS, SHARED_LAZIES, SHARED_BALLAST, SHARED_PARTS };
 enum { PARCEL_UNKNOWN, PARCEL_SENT, PARCEL_RECEIVED };
 
 static struct {
@@ -80,7 +81,7 @@ static bool arrayIsRight(HaskellObj array, HaskellObj pair, HaskellObj number, u
     return true;
 }
 
-static bool isRight(HaskellObj v, uint64_t serial)
+bool isRightParcel(HaskellObj v, uint64_t serial)
 {
     if (!isOf(v, &gcParcel_info) || CAPSTAN_GET(gcParcel, v, serial) != CAPSTAN_SMALL_INT(serial)) return false;
     HaskellObj number = CAPSTAN_GET(gcParcel, v, number), pair = CAPSTAN_GET(gcParcel, v, pair);
@@ -91,7 +92,7 @@ static bool isRight(HaskellObj v, uint64_t serial)
 
 void compareParcel(At *at, HaskellObj v, uint64_t serial)
 {
-    DEMAND(at->m, isRight(v, serial), "parcel %#zx at %p is not what it was", (size_t)serial, (void *)v);
+    DEMAND(at->m, isRightParcel(v, serial), "parcel %#zx at %p is not what it was", (size_t)serial, (void *)v);
 }
 
 /* ---- From hand to hand --------------------------------------------------------------------------------------------- */
@@ -107,7 +108,7 @@ static uint64_t noteReceived(const Mutator *m, HaskellObj v)
 {
     DEMAND(m, isOf(v, &gcParcel_info) && rts_isSmallInt(CAPSTAN_GET(gcParcel, v, serial)), "something else than a parcel was received: %p", (void *)v);
     uint64_t serial = (uint64_t)rts_smallIntValue(CAPSTAN_GET(gcParcel, v, serial));
-    DEMAND(m, isRight(v, serial), "parcel %#zx, received at %p, is not what it was", (size_t)serial, (void *)v);
+    DEMAND(m, isRightParcel(v, serial), "parcel %#zx, received at %p, is not what it was", (size_t)serial, (void *)v);
     uint8_t before = atomic_exchange(&shared.state[serial % SERIALS], PARCEL_RECEIVED);
     DEMAND(m, before == PARCEL_SENT, "parcel %#zx was %s", (size_t)serial, before == PARCEL_RECEIVED ? "received twice" : "never sent");
     atomic_fetch_add(&shared.received, 1);
@@ -141,6 +142,7 @@ CAPSTAN_CAF(gcShared)
     rts_setElem(stack->cap, parts, SHARED_PILES, newVars(stack->cap, PILES, false));
     rts_setElem(stack->cap, parts, SHARED_STALLS, rts_mkArray(stack->cap, 2 * STALLS * game.count + 600, CAPSTAN_UNIT));
     rts_setElem(stack->cap, parts, SHARED_LAZIES, newVars(stack->cap, LAZIES, false));
+    rts_setElem(stack->cap, parts, SHARED_BALLAST, rts_mkArray(stack->cap, countBallast() + 1, CAPSTAN_UNIT));
     return parts;
 }
 
@@ -153,6 +155,8 @@ static HaskellObj sharedPart(int part)
     DEMAND(NULL, state != 0 && (state & 7) == 0, "the shared CAF is not evaluated: %#zx", (size_t)state);
     return partOf((HaskellObj)state, part);
 }
+
+HaskellObj sharedBallast(void) { return sharedPart(SHARED_BALLAST); }
 
 /* ---- Channels ------------------------------------------------------------------------------------------------------ */
 
@@ -238,7 +242,7 @@ void compareStalls(At *at)
     HaskellObj stalls = sharedPart(SHARED_STALLS);
     for (size_t i = 0; i < STALLS; i++) {
         HaskellObj v = rts_getElem(stalls, stallIndex(m, i));
-        DEMAND(m, m->stalls[i] == 0 ? v == CAPSTAN_UNIT : isRight(v, m->stalls[i]),
+        DEMAND(m, m->stalls[i] == 0 ? v == CAPSTAN_UNIT : isRightParcel(v, m->stalls[i]),
                "element %zu of the shared array should be parcel %#zx, and is %p", stallIndex(m, i), (size_t)m->stalls[i], (void *)v);
     }
 }
@@ -281,7 +285,7 @@ void stepShared(At *at)
     unlockPlace(i);
     bool raised;
     HaskellObj v = evaluateAt(at, thunk, &raised);
-    DEMAND(m, !raised && isRight(v, serial), "a shared thunk %s instead of parcel %#zx, %p", raised ? "raised" : "gave", (size_t)serial, (void *)v);
+    DEMAND(m, !raised && isRightParcel(v, serial), "a shared thunk %s instead of parcel %#zx, %p", raised ? "raised" : "gave", (size_t)serial, (void *)v);
     unsigned runs = atomic_load(&shared.runs[serial % SERIALS]);
     DEMAND(m, runs == 1, "a shared thunk ran %u times", runs);
 }

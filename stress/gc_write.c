@@ -132,7 +132,7 @@ void stepStable(At *at)
 
 /* ---- Allocation, collection ---------------------------------------------------------------------------------------- */
 
-static void allocateGarbage(At *at, size_t bytes)
+void allocateGarbage(At *at, size_t bytes)
 {
     for (size_t done = 0, n = 0; done < bytes; n++) {
         size_t size = below(&at->m->random, n % 64 == 63 ? 5000 : 300);
@@ -142,12 +142,6 @@ static void allocateGarbage(At *at, size_t bytes)
         if (n % 8 == 0) pollAt(at);
     }
 }
-
-#ifdef CAPSTAN_TORTURE
-#define GARBAGE(n) ((n) / 64)
-#else
-#define GARBAGE(n) (n)
-#endif
 
 void stepGarbage(At *at) { allocateGarbage(at, below(&at->m->random, GARBAGE(options.nursery / 4))); }
 
@@ -160,6 +154,7 @@ void stepMinor(At *at)
     else collectAt(at, false);
 }
 
-void stepMajor(At *at) { collectAt(at, true); }
+/* Rarely: there is much to be copied. */
+void stepMajor(At *at) { collectAt(at, oneIn(&at->m->random, 8)); }
 
 void stepCompare(At *at) { compareAll(at); }

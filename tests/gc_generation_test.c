@@ -294,7 +294,8 @@ CASE(staticThunk)
 {
     rts_force(stack, &global_closure);
     CHECK_THROUGH(stack, isFresh(rts_readMutVar(rts_force(stack, &global_closure)), 3));
-    rts_writeMutVar(stack->cap, rts_force(stack, &global_closure), fresh(stack->cap, 4));
+    HaskellObj var = rts_force(stack, &global_closure);
+    rts_writeMutVar(stack->cap, var, fresh(stack->cap, 4));
     CHECK_THROUGH(stack, isFresh(rts_readMutVar(rts_force(stack, &global_closure)), 4));
     return CAPSTAN_UNIT;
 }

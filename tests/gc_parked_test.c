@@ -243,6 +243,83 @@ CASE(forkedNotBegun)
     return CAPSTAN_UNIT;
 }
 
+/* Collects before it reports, with something young on its stack. */
+CAPSTAN_IO(reportLater, value, out)
+{
+    HaskellObj mine = fresh(stack->cap, 77);
+    CAPSTAN_ROOTS(stack, value, out, mine);
+    minor(stack);
+    if (!isFresh(mine, 77)) value = CAPSTAN_UNIT;
+    minor(stack);
+    if (!isFresh(mine, 77)) value = CAPSTAN_UNIT;
+    CAPSTAN_UNROOT(stack);
+    rts_putMVar(stack, out, value);
+    return CAPSTAN_UNIT;
+}
+
+/* They wait, without a ThreadId, until they are old; then each runs on the stack of the one before it. */
+static void createdNotBegun(void **state)
+{
+    enum { THREADS = 12 };
+    Capability *cap = rts_lock();
+    HaskellObj outs[THREADS] = { NULL };
+
+    for (HsInt i = 0; i < THREADS; i++) {
+        outs[i] = rts_mkMVar(cap);
+        scheduleThreadOn(cap, 0, createIOThread(cap, 0, APPLY(cap, reportLater, fresh(cap, i), outs[i])));
+    }
+    HaskellObj array = rts_mkArray(cap, THREADS, CAPSTAN_UNIT);
+    for (size_t i = 0; i < THREADS; i++) rts_setElem(cap, array, i, outs[i]);
+    CAPSTAN_ROOTS(cap, array);
+    for (int age = 0; age < AGES; age++) {
+        for (int i = 0; i < 400; i++) {
+            rts_mkBytes(cap, NULL, 900);
+            rts_pollCap(&cap);
+        }
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        HaskellObj value = CAPSTAN_UNIT;
+        rts_evalIO(&cap, APPLY(cap, capstan_takeMVar, rts_getElem(array, i)), &value);
+        assert_true(isFresh(value, (HsInt)i));
+    }
+    CAPSTAN_UNROOT(cap);
+    rts_unlock(cap);
+}
+
+static HaskellObj findThread(HaskellObj list, const HaskellObj *known, RtsThreadStatus status)
+{
+    for (size_t i = 0; i < rts_arrayLength(list); i++) {
+        HaskellObj id = rts_getElem(list, i);
+        if (id != *known && rts_threadStatus(id) == status) return id;
+    }
+    return CAPSTAN_UNIT;
+}
+
+/* A thread gets its first ThreadId when it is old and waits: the young ThreadId stays the right one, and the only one. */
+CASE(namedLate)
+{
+    HaskellObj in = rts_mkMVar(stack->cap), out = rts_mkMVar(stack->cap), me = rts_myThreadId(stack), id = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, in, out, me, id);
+    StgTSO *tso = createIOThread(stack->cap, 0, APPLY(stack->cap, parkedThread, in, out, fresh(stack->cap, 0)));
+    scheduleThread(stack->cap, tso);
+    for (HsInt n = 1; n < 3; n++) {
+        rts_putMVar(stack, in, fresh(stack->cap, n));
+        CHECK(isAnswer(rts_takeMVar(stack, out), n, n - 1, n - 2));
+        rts_threadDelay(stack, 20000); /* it waits again */
+        makeOld(stack);
+    }
+    for (int tries = 0; id == CAPSTAN_UNIT && tries < 1000; tries++) {
+        id = findThread(rts_listThreads(stack->cap), &me, ThreadBlockedOnMVar);
+        if (id == CAPSTAN_UNIT) rts_threadDelay(stack, 5000);
+    }
+    CHECK(id != CAPSTAN_UNIT);
+    CHECK_THROUGH(stack, id == findThread(rts_listThreads(stack->cap), &me, ThreadBlockedOnMVar));
+    rts_putMVar(stack, in, CAPSTAN_UNIT);
+    awaitEnd(stack, &id);
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +332,8 @@ int main(void)
         BOTH(thrownAtParked),
         BOTH(knownByThreadId),
         BOTH(forkedNotBegun),
+        BOTH(createdNotBegun),
+        BOTH(namedLate),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,11 +93,8 @@ rootcheck >"$work/out" 2>&1
 result "no files" "$([ $? -eq 2 ]; echo $?)"
 rootcheck --nonsense right.c >"$work/out" 2>&1
 result "an unknown option" "$([ $? -eq 2 ]; echo $?)"
-CLANG=/no/such/clang PATH=$(dirname "$(command -v python3)") "$(command -v python3)" "$abs_srcdir/tools/rootcheck" right.c >"$work/out" 2>&1
-case $? in
-  77) result "no clang" 0 ;;
-  *) command -v "$(dirname "$(command -v python3)")/clang" >/dev/null; result "no clang (there is one beside python3)" $? ;;
-esac
+CLANG=/no/such/clang rootcheck right.c >"$work/out" 2>&1
+result "no clang" "$([ $? -eq 77 ]; echo $?)"
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -3,6 +3,8 @@
  */
 #include "sched.h"
 
+#include "stack_pool.h"
+
 #include <dirent.h>
 
 /* ---- A stable pointer to an MVar that nobody is to find lost ---- */
@@ -355,6 +357,20 @@ static uint64_t countSwitches(void)
     return sum;
 }
 
+static void printSwitches(void)
+{
+    DIR *dir = opendir("/proc/self/task");
+    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
+        char path[300], name[20] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", e->d_name);
+        FILE *file = fopen(path, "r");
+        if (file == NULL) continue;
+        if (fgets(name, sizeof name, file) != NULL) print_message("%s %lu %s", e->d_name, (unsigned long)switchesOf(e->d_name), name);
+        fclose(file);
+    }
+    if (dir != NULL) closedir(dir);
+}
+
 CAPSTAN_IO(waitForKept)
 {
     return rts_readMVar(stack, keptMVar());
@@ -384,28 +400,65 @@ CAPSTAN_IO(putKept)
     return CAPSTAN_UNIT;
 }
 
+/* CAPSTAN_IDLE_SECONDS: for how long nobody must wake up; 1. */
 static void testIdle(void **state)
 {
+    const char *seconds = getenv("CAPSTAN_IDLE_SECONDS");
 #ifdef CAPSTAN_TSAN /* has a thread of its own, which wakes ten times a second */
     skip();
 #endif
     pthread_t callers[3];
     run(&forkWaiters_closure);
     for (int i = 0; i < 3; i++) callers[i] = spawn(waitInCall, NULL);
-    sleepMs(500); /* beyond the collection that looks for threads that are lost */
+    /* Beyond the collection that looks for threads that are lost, and the look that gives stacks back, wherever a busy machine lets them be. */
+    for (uint64_t last = 0, now; (now = countSwitches()) != last; last = now) sleepMs(700);
     uint64_t before = countSwitches();
-    sleepMs(1000);
+    if (seconds != NULL) printSwitches();
+    sleepMs(1000 * (seconds == NULL ? 1 : atoi(seconds)));
     uint64_t after = countSwitches();
+    if (after != before) printSwitches();
     run(&putKept_closure);
     for (int i = 0; i < 3; i++) assert_int_equal((intptr_t)joinThread(callers[i]), Success);
     freeStablePtr(kept);
     assert_int_equal(after - before, 0);
 }
 
+/* ---- And stacks that were in use give their memory back ---- */
+
+CAPSTAN_IO(forkManyWaiters)
+{
+    HaskellObj mvar = keepMVar(stack), id = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, mvar, id);
+    for (int i = 0; i < 300; i++) id = FORK(stack, waitForKept);
+    CHECK(awaitStatus(stack, &id, ThreadBlockedOnMVarRead));
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+static void testTrim(void **state)
+{
+    RtsThreadCounts counts = { .stacks_in_use = 1 };
+    for (int round = 0; round < 2; round++) {
+        run(&forkManyWaiters_closure);
+        rts_getThreadCounts(&counts);
+        assert_true(counts.stacks_in_use >= 300);
+        run(&putKept_closure);
+        freeStablePtr(kept);
+        for (int i = 0; i < 10000 && counts.stacks_in_use != 0; i++) {
+            sleepMs(1);
+            rts_getThreadCounts(&counts);
+        }
+        assert_int_equal(counts.stacks_in_use, 0);
+        for (int i = 0; i < 20000 && stacksHolding() != 0; i++) sleepMs(1);
+        assert_int_equal(stacksHolding(), 0);
+        assert_int_equal(callWell(), 42);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         ALL(testParkMany), ALL(testOrder), ALL(testChannel), FOUR(testChannel), ONE(testFairness), ONE(testFairToBound), ALL(testIdle),
+        ALL(testTrim),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,6 +105,20 @@ static HaskellObj beyondMasked(Stack *stack, void *bytes)
     CHECK(!"the limit was to be felt at the end of the mask");
     return CAPSTAN_UNIT;
 }
+/* Or not at all, if there is no limit any more by then. */
+static HaskellObj beyondAndDisabled(Stack *stack, void *bytes)
+{
+    allocate(stack, *(HsInt64 *)bytes);
+    CHECK(rts_getAllocationCounter(stack) < GRACE);
+    rts_enableAllocationLimit(stack, false);
+    return CAPSTAN_UNIT;
+}
+static HaskellObj disableMasked(Stack *stack, void *bytes)
+{
+    rts_withMask(stack, RtsMaskedInterruptible, beyondAndDisabled, bytes);
+    rts_poll(stack);
+    return CAPSTAN_UNIT;
+}
 CAPSTAN_IO(limitMasked)
 {
     HaskellObj result = CAPSTAN_UNIT;
@@ -113,7 +127,8 @@ CAPSTAN_IO(limitMasked)
     rts_setAllocationCounter(stack, LIMIT);
     rts_enableAllocationLimit(stack, true);
     CHECK(!rts_try(stack, beyondMasked, &twice, &result) && result == &capstan_AllocationLimitExceeded_closure);
-    rts_enableAllocationLimit(stack, false);
+    rts_setAllocationCounter(stack, LIMIT);
+    CHECK(rts_try(stack, disableMasked, &twice, &result));
     CAPSTAN_UNROOT(stack);
     return CAPSTAN_SMALL_INT(1);
 }

@@ -3,6 +3,8 @@
  */
 #include "sched.h"
 
+#include <limits.h>
+
 /* ---- Numbers and names ---- */
 
 CAPSTAN_IO(tellMe, box)
@@ -332,12 +334,78 @@ static void testCountsWithoutRuntime(void **state)
     assert_int_equal(counts.workers, 0);
 }
 
+/* ---- Starts with other nodes, while threads are made known that ask on which they are ---- */
+
+static _Atomic bool asking;
+static void *askForNodes(void *unused)
+{
+    while (asking) {
+        rts_setInCallHosting(true);
+        hs_thread_done();
+    }
+    return NULL;
+}
+static void testOtherNodes(void **state)
+{
+    pthread_t threads[2];
+    asking = true;
+    for (int i = 0; i < 2; i++) threads[i] = spawn(askForNodes, NULL);
+    for (HsInt i = 0; i < many(200); i++) {
+        hs_exit();
+        RtsConfig config = schedConfig(2);
+        config.debug_numa_nodes = 1 + (unsigned)i % 4;
+        assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
+        assert_int_equal(callWell(), 42);
+    }
+    asking = false;
+    for (int i = 0; i < 2; i++) joinThread(threads[i]);
+}
+
+/* ---- A thread whose first in-call comes in the last round of its key destructors: the record stays, no more ---- */
+
+static pthread_key_t lastKey;
+static _Atomic int calledLast;
+static void callInLastRound(void *round)
+{
+    if ((intptr_t)round < PTHREAD_DESTRUCTOR_ITERATIONS) pthread_setspecific(lastKey, (void *)((intptr_t)round + 1));
+    else calledLast += callWell() == 42;
+}
+static void *endThere(void *unused)
+{
+    pthread_setspecific(lastKey, (void *)1);
+    return NULL;
+}
+static void testLastRound(void **state)
+{
+    enum { THREADS = 5 };
+#ifdef MISUSE_TSAN
+    skip(); /* has taken leave of the thread by then, and comes to harm */
+#endif
+    assert_int_equal(callWell(), 42);
+    assert_int_equal(pthread_key_create(&lastKey, callInLastRound), 0);
+    calledLast = 0;
+    unsigned tasks = tasksNow();
+    for (int i = 0; i < THREADS; i++) onThread(endThere, NULL);
+    assert_int_equal(calledLast, THREADS);
+    assert_int_equal(tasksNow(), tasks + THREADS);
+    /* They are in nobody's way. */
+    for (int i = 0; i < 3; i++) {
+        hs_perform_gc();
+        assert_int_equal(callWell(), 42);
+        hs_exit();
+        setUpTwo(state);
+    }
+    assert_int_equal(tasksNow(), tasks + THREADS);
+    pthread_key_delete(lastKey);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         ALL(testIds), ALL(testIdsOfInCalls), { "testStatuses", testStatuses, setUpHook, disarmTest, NULL }, ONE(testNonsense),
         ALL(testPlaces), FOUR(testSchedule), ALL(testBodies), ALL(testList), ALL(testCounts),
         { "testCountsWithoutRuntime", testCountsWithoutRuntime, armTest, disarmTest, NULL },
+        TWO(testOtherNodes), TWO(testLastRound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

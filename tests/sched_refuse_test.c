@@ -264,6 +264,57 @@ CAPSTAN_IO(hostWithoutWorkers)
     osFailAllAfter(0);
     return CAPSTAN_SMALL_INT(1);
 }
+/* Nor where a thread stands in front that does: that one waits until there is a worker. */
+static HsStablePtr nappedBox;
+CAPSTAN_IO(makeNapped)
+{
+    nappedBox = getStablePtr((StgPtr)rts_mkMVar(stack->cap));
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(napAndTell)
+{
+    rts_safeCall(stack, nap, NULL);
+    rts_putMVar(stack, (HaskellObj)deRefStablePtr(nappedBox), CAPSTAN_UNIT);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(yieldAndPut)
+{
+    for (int i = 0; i < 20; i++) rts_yield(stack);
+    rts_putMVar(stack, (HaskellObj)deRefStablePtr(doneBox), CAPSTAN_UNIT);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(hostPastNapper)
+{
+    osFailAllAfter(1);
+    for (int i = 0; i < 40; i++) {
+        if (i % 20 == 0) FORK(stack, napAndTell);
+        FORK(stack, yieldAndPut);
+    }
+    for (int i = 0; i < 40; i++) rts_takeMVar(stack, (HaskellObj)deRefStablePtr(doneBox));
+    HsInt napped = !rts_isEmptyMVar((HaskellObj)deRefStablePtr(nappedBox));
+    osFailAllAfter(0);
+    for (int i = 0; i < 2; i++) rts_takeMVar(stack, (HaskellObj)deRefStablePtr(nappedBox));
+    return rts_int(stack, napped);
+}
+/* And where a host sleeps already when something is posted that it can do. */
+static void *putFromOutside(void *unused)
+{
+    sleepMs(20);
+    hs_try_putmvar(0, nappedBox); /* wakes a thread, which wakes the host */
+    return NULL;
+}
+CAPSTAN_IO(passOn)
+{
+    rts_takeMVar(stack, (HaskellObj)deRefStablePtr(nappedBox));
+    rts_putMVar(stack, (HaskellObj)deRefStablePtr(doneBox), CAPSTAN_SMALL_INT(1));
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(hostInSleep)
+{
+    FORK(stack, passOn);
+    return rts_takeMVar(stack, (HaskellObj)deRefStablePtr(doneBox));
+}
+
 /* These need one; that it was refused is forgotten soon. */
 CAPSTAN_IO(forkNapping)
 {
@@ -271,17 +322,71 @@ CAPSTAN_IO(forkNapping)
     osFailAllAfter(1);
     return CAPSTAN_UNIT;
 }
+CAPSTAN_IO(takeOne)
+{
+    return rts_takeMVar(stack, (HaskellObj)deRefStablePtr(doneBox));
+}
 CAPSTAN_IO(takeTwenty)
 {
     for (int i = 0; i < 20; i++) rts_takeMVar(stack, (HaskellObj)deRefStablePtr(doneBox));
     return CAPSTAN_SMALL_INT(1);
 }
+static int setUpNoWorker(void **state)
+{
+    RtsConfig config = refusalConfig(1);
+    config.max_workers = 1;
+    return setUpWith(state, &config);
+}
+/* The only worker is in a safe call for as long as the host is at work. */
+static _Atomic int longCall;
+static void *callLong(void *unused)
+{
+    longCall = 1;
+    while (longCall == 1) sleepMs(1);
+    return NULL;
+}
+CAPSTAN_IO(callForLong)
+{
+    rts_safeCall(stack, callLong, NULL);
+    rts_putMVar(stack, (HaskellObj)deRefStablePtr(doneBox), CAPSTAN_UNIT);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(forkLong)
+{
+    FORK(stack, callForLong);
+    while (longCall == 0) rts_threadDelay(stack, 200);
+    return CAPSTAN_UNIT;
+}
+static void testBusyWorker(void **state)
+{
+    run(&makeDone_closure);
+    run(&makeNapped_closure);
+    for (int round = 0; round < 3; round++) {
+        longCall = 0;
+        run(&forkLong_closure);
+        for (int i = 0; i < 3; i++) {
+            HsStablePtr saved = nappedBox;
+            run(&makeNapped_closure);
+            pthread_t putter = spawn(putFromOutside, NULL);
+            assert_int_equal(run(&hostInSleep_closure), 1);
+            joinThread(putter);
+            nappedBox = saved;
+        }
+        longCall = 2;
+        run(&takeOne_closure);
+    }
+    hs_free_stable_ptr(nappedBox);
+    hs_free_stable_ptr(doneBox);
+}
 static void testNoThreads(void **state)
 {
     run(&makeDone_closure);
+    run(&makeNapped_closure);
 #ifndef CAPSTAN_TORTURE
     /* There the in-call changes its capability all the time, and what it leaves behind would need a worker. */
     run(&hostWithoutWorkers_closure);
+    /* On two it comes to a nursery that has to ask for memory. */
+    for (int i = 0; i < 3 && getNumCapabilities() == 1; i++) run(&hostPastNapper_closure);
 #endif
     for (int round = 0; round < 3; round++) {
         run(&forkNapping_closure);
@@ -289,6 +394,7 @@ static void testNoThreads(void **state)
         osFailAllAfter(0);
         assert_int_equal(run(&takeTwenty_closure), 1);
     }
+    hs_free_stable_ptr(nappedBox);
     hs_free_stable_ptr(doneBox);
 }
 
@@ -353,11 +459,52 @@ static void testOverflow(void **state)
     awaitAll(300);
 }
 
+/* ---- A thread's first in-call, where little is left of its stack ---- */
+
+enum { LITTLE_STACK = 256 * 1024, LITTLE_LEFT = 12 * 1024 };
+
+static SchedulerStatus littleStatus;
+static char littleText[100];
+static __attribute__((noinline)) void callWithLittle(const char *lowest)
+{
+    volatile char room[1024];
+    room[0] = 0;
+    if ((const char *)room - lowest > LITTLE_LEFT + 1024) callWithLittle(lowest);
+    else littleStatus = runStatus(&overflowUncaught_closure, NULL, NULL, littleText, sizeof littleText);
+    room[1] = 0;
+}
+static void *callDeep(void *unused)
+{
+    pthread_attr_t attr;
+    void *lowest;
+    size_t size;
+    pthread_getattr_np(pthread_self(), &attr);
+    pthread_attr_getstack(&attr, &lowest, &size);
+    pthread_attr_destroy(&attr);
+    callWithLittle(lowest);
+    return NULL;
+}
+static void testLittleStack(void **state)
+{
+    if (SLOW_BUILD) skip(); /* their frames are larger */
+    pthread_attr_t attr;
+    pthread_t thread;
+    pthread_attr_init(&attr);
+    assert_int_equal(pthread_attr_setstacksize(&attr, LITTLE_STACK), 0);
+    assert_int_equal(pthread_create(&thread, &attr, callDeep, NULL), 0);
+    joinThread(thread);
+    pthread_attr_destroy(&attr);
+    assert_int_equal(littleStatus, Killed);
+    assert_string_equal(littleText, "stack overflow");
+    assert_int_equal(callWell(), 42);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         REFUSAL(testFaults), REFUSAL(testParkedUnderFaults), { "testNoAddresses", testNoAddresses, armTest, tearDownRefusal, NULL },
-        REFUSAL(testNoThreads), { "testOneWorker", testOneWorker, setUpOneWorker, tearDownRefusal, NULL }, REFUSAL(testOverflow),
+        REFUSAL(testNoThreads), { "testBusyWorker", testBusyWorker, setUpNoWorker, tearDownRefusal, NULL }, { "testOneWorker", testOneWorker, setUpOneWorker, tearDownRefusal, NULL }, REFUSAL(testOverflow),
+        { "testLittleStack", testLittleStack, setUpRefusal, tearDownRefusal, NULL },
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

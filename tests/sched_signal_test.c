@@ -381,6 +381,23 @@ static void testMasked(void **state)
     assert_int_equal(runInThread(&breakMasked_closure, NULL), 1);
 }
 
+/* Between two runtimes the host has put the signal back to its default, which would end the process. */
+static void testInterruptAnew(void **state)
+{
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(runWith(&breakOff_closure, CAPSTAN_SMALL_INT(0)), 1);
+        hs_exit();
+        signal(SIGUSR2, SIG_DFL);
+        RtsConfig config = schedConfig(2);
+        config.interrupt_signal = SIGUSR2;
+        assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
+    }
+    assert_int_equal(runInThread(&breakOff_closure, CAPSTAN_SMALL_INT(0)), 1);
+    struct sigaction action;
+    assert_int_equal(sigaction(SIGUSR2, NULL, &action), 0);
+    assert_true(action.sa_handler != SIG_DFL);
+}
+
 /* Many at once. */
 CAPSTAN_IO(breakMany, n)
 {
@@ -413,7 +430,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ALL(testHandler), { "testHandlerWithoutRuntime", testHandlerWithoutRuntime, armTest, disarmTest, NULL }, ONE(testHandlerAnywhere),
-        INTERRUPTS(testInterruptible), INTERRUPTS(testInterruptibleBound), INTERRUPTS(testUndisturbed), INTERRUPTS(testMasked),
+        INTERRUPTS(testInterruptible), INTERRUPTS(testInterruptibleBound), INTERRUPTS(testUndisturbed), INTERRUPTS(testMasked), INTERRUPTS(testInterruptAnew),
         INTERRUPTS(testInterruptMany),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

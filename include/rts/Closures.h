@@ -68,6 +68,9 @@ typedef enum {
     CLOSURE_PTR,        /* [info][the address]; also function pointers and stable pointers */
     CLOSURE_MVAR,       /* [info][lock][value][first waiter][last waiter] */
     CLOSURE_TSO,        /* [info][record of the thread][its number and how it ended]; a ThreadId */
+    CLOSURE_WEAK,       /* [info][record of the runtime]; a weak pointer: rts/Weak.h, as the next two */
+    CLOSURE_STABLE_NAME,/* [info][number of the object] */
+    CLOSURE_WEAK_TABLE, /* [info][record of the runtime] */
     CLOSURE_KINDS
 } ClosureKind;
 
@@ -106,17 +109,23 @@ typedef struct { const StgInfoTable *info; StgWord lock; HaskellObj value; StgTS
 /* tso: NULL once the thread has ended; then ended says how (an RtsThreadStatus). */
 typedef struct { const StgInfoTable *info; StgTSO *tso; StgWord64 id; StgWord ended; } StgThreadId;
 
+typedef struct { const StgInfoTable *info; void *record; } StgWeak;
+typedef struct { const StgInfoTable *info; StgWord number; } StgStableName;
+
 /* A static thunk has, behind what its kind says, the link by which the collector and exit find it once it was entered. */
 typedef struct StgStaticThunk_ {
     const StgInfoTable *info;
     StgWord state;
     struct StgStaticThunk_ *link;
 } StgStaticThunk;
+/* A static MutVar (rts/Language.h) looks like one as far as the collector cares. */
+typedef struct { const StgInfoTable *info; HaskellObj value; StgStaticThunk *link; HaskellObj initial; } StgStaticMutVar;
 
 /* Info tables of the runtime's own kinds. */
 CAPSTAN_API extern const StgInfoTable capstan_PAP_info, capstan_AP_info, capstan_IND_info, capstan_MUTVAR_info,
     capstan_ARRAY_info, capstan_BYTES_info, capstan_EXTERNAL_info, capstan_INT64_info, capstan_WORD64_info,
-    capstan_DOUBLE_info, capstan_FLOAT_info, capstan_PTR_info, capstan_MVAR_info, capstan_TSO_info;
+    capstan_DOUBLE_info, capstan_FLOAT_info, capstan_PTR_info, capstan_MVAR_info, capstan_TSO_info,
+    capstan_WEAK_info, capstan_STABLE_NAME_info, capstan_WEAK_TABLE_info, capstan_STATICMUTVAR_info;
 
 /* Data that other capabilities may have published is read with an acquire load where a header is followed, else relaxed.
  * TSan knows no data dependencies: there all are acquire. */

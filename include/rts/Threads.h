@@ -129,7 +129,8 @@ CAPSTAN_API bool rts_timeout(Stack *stack, HsInt64 microseconds, HaskellObj io, 
 
 /* From its first call of set or enable on, the calling thread's allocation counter runs down by what it allocates.  With the limit enabled it gets
  * capstan_AllocationLimitExceeded at a safepoint after the counter went below zero, and may then go on by 100 KB (handlers) before the next one: the
- * counter stands at that.  Whether it is below zero is looked at for every 16 KB, and for each large object.
+ * counter stands at that.  Whether it is below zero is looked at for every 16 KB, and for each large object.  With the limit disabled none comes any more, were it
+ * overdue under a mask.
  * See: setAllocationCounter, enableAllocationLimit. */
 CAPSTAN_API void rts_setAllocationCounter(Stack *stack, HsInt64 bytes) CAPSTAN_NOSAFEPOINT;
 CAPSTAN_API HsInt64 rts_getAllocationCounter(Stack *stack) CAPSTAN_NOSAFEPOINT;

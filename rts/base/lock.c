@@ -30,6 +30,13 @@ void acquireLock(Lock *lock)
     heldRanks |= 1u << lock->rank;
 }
 
+bool tryLock(Lock *lock)
+{
+    if (pthread_mutex_trylock(&lock->mutex) != 0) return false;
+    heldRanks |= 1u << lock->rank;
+    return true;
+}
+
 void releaseLock(Lock *lock)
 {
     heldRanks &= ~(1u << lock->rank);
@@ -39,6 +46,7 @@ void releaseLock(Lock *lock)
 bool holdsLock(Lock *lock) { return (heldRanks >> lock->rank & 1u) != 0; }
 #else
 void acquireLock(Lock *lock) { pthread_mutex_lock(&lock->mutex); }
+bool tryLock(Lock *lock) { return pthread_mutex_trylock(&lock->mutex) == 0; }
 void releaseLock(Lock *lock) { pthread_mutex_unlock(&lock->mutex); }
 bool holdsLock(Lock *lock) { return true; }
 #endif

@@ -20,9 +20,12 @@ typedef enum {
     RANK_LEFT,       /* run.c: stacks put away without a capability */
     RANK_STACKS,     /* stack_pool.c: the shared pool */
     RANK_BUDGETS,    /* budget.c: growing the table, spare records */
+    RANK_FINALIZERS, /* finalizer.c: batches of finalizers */
+    RANK_EXPORTS,    /* foreign_export.c: unlinking lists, their stable pointers */
     RANK_STABLE,     /* stable_ptr.c: growing the table */
-    RANK_STATICS,    /* thunk.c: the list of entered static thunks */
+    RANK_STATICS,    /* statics.c: the list of static closures in use */
     RANK_EXTERNALS,  /* gc/external.c: records of external byte arrays */
+    RANK_WEAKS,      /* weak.c: C finalizers that are due */
     RANK_BLOCKS,     /* gc/block.c: the block allocator */
     RANK_COUNT
 } LockRank;
@@ -36,6 +39,8 @@ typedef struct {
 
 void acquireLock(Lock *lock);
 void releaseLock(Lock *lock);
+/* Take it if nobody holds it; whatever locks the caller holds. */
+bool tryLock(Lock *lock);
 
 /* In a forked child, whose other threads are gone: free again, whoever held it.  Returns whether nobody did: what it guards is whole. */
 bool renewLock(Lock *lock);

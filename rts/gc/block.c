@@ -174,11 +174,12 @@ static MegaHeader *roomFor(unsigned node, size_t n)
 static Block *initGroup(Block *b, size_t n)
 {
     MegaHeader *m = headerOf(b);
-    b->start = b->free = b->scan = (StgWord *)((uintptr_t)m + (size_t)(b - (Block *)m) * BLOCK_BYTES);
+    b->live = 0;
+    b->start = b->free = (StgWord *)((uintptr_t)m + (size_t)(b - (Block *)m) * BLOCK_BYTES);
     b->limit = b->start + n * BLOCK_WORDS;
     b->link = b->todo = NULL;
     b->blocks = (uint32_t)n;
-    b->flags = 0;
+    b->flags = b->live = 0;
     b->node = m->node;
     return b;
 }

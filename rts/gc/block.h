@@ -31,6 +31,7 @@ enum {
     BLOCK_MARKED = 8,  /* large or pinned, and reached by this collection */
     BLOCK_YOUNG = 16,  /* its objects are young */
     BLOCK_AGED = 32,   /* and have survived a collection */
+    BLOCK_REACHED = 64, /* large or pinned, old, and reached by the marking that goes on (mark.h) */
 };
 
 typedef struct Block_ Block;
@@ -38,13 +39,13 @@ struct Block_ {
     StgWord *start;   /* [const] first word */
     StgWord *limit;   /* [const] one behind the last */
     StgWord *free;    /* first word not in use */
-    StgWord *scan;    /* collector: first word not scavenged */
+    StgWord unused;
     Block *link;      /* list of the owner's */
     uint32_t blocks;  /* size of the group */
     uint32_t flags;   /* others look at it by blockFlags */
-    Block *todo;      /* collector: work to be done, of who is to do it */
+    Block *todo;      /* collector: the next one with holes to be filled */
     uint32_t node;    /* [const] NUMA node, as topology.h numbers them */
-    uint32_t spare;
+    uint32_t live;    /* collector: words of objects that were marked */
 };
 _Static_assert(sizeof(Block) == 64, "descriptors are addressed by shifting");
 

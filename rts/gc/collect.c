@@ -2,14 +2,13 @@
 #include "base/report.h"
 #include "gc/crew.h"
 #include "gc/gct.h"
+#include "gc/mark.h"
 #include "gc/nursery.h"
 #include "gc/size.h"
 #include "os/memory.h"
 #include "os/os.h"
 
 #include <string.h>
-
-#define POISON_WORD ((StgWord)0xdbdbdbdbdbdbdbd8u)
 
 ThreadHooks gcThreads;
 
@@ -18,14 +17,15 @@ bool initHeap(const HeapSettings *s, const RootScanner *scanners, const GcTable 
     if (!initBlocks(s->limitBytes)) return false;
     memset(&heap, 0, sizeof heap);
     memset(collectors, 0, sizeof collectors);
-    heap.nurseryBlocks = (s->nurseryBytes + BLOCK_BYTES - 1) / BLOCK_BYTES;
+    heap.nurseryBlocks = (nurseryBytes(s) + BLOCK_BYTES - 1) / BLOCK_BYTES;
+    heap.adaptive = s->nurseryBytes == 0;
     /* Descriptors and a megablock that is filling up are the heap's too. */
     heap.limitBlocks = s->limitBytes == 0 ? 0 : (s->limitBytes / MEGABLOCK_BYTES - 1) * (MEGABLOCK_BLOCKS - 1);
     heap.verify = s->verify;
     heap.poison = s->poison;
     heap.scanners = scanners;
     heap.tables = tables;
-    setThresholds(1, true);
+    setThresholds(s->capabilities, true);
     return true;
 }
 
@@ -46,7 +46,7 @@ void forgetHeap(bool whole)
 
 /* ---- What is reached ---- */
 
-static void visitRoots(Visitor *v)
+void visitRoots(Visitor *v)
 {
     for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(v);
 }
@@ -54,6 +54,10 @@ static void visitRoots(Visitor *v)
 /* Follow what was visited to its end. */
 static void follow(Visitor *v)
 {
+    if (v->marks) {
+        followMarks();
+        return;
+    }
     /* Threads first: those that a block's objects refer to have just been touched. */
     do {
         while (gcThreads.scan(v)) {}
@@ -61,7 +65,7 @@ static void follow(Visitor *v)
     } while (gcThreads.scan(v));
 }
 
-static void followLive(Visitor *v)
+void followLive(Visitor *v)
 {
     bool more;
     do {
@@ -72,7 +76,7 @@ static void followLive(Visitor *v)
     } while (more);
 }
 
-static void visitDead(Visitor *v)
+void visitDead(Visitor *v)
 {
     for (const GcTable *const *t = heap.tables; *t != NULL; t++)
         if ((*t)->visitDead != NULL) (*t)->visitDead(v);
@@ -91,7 +95,7 @@ static void reachAll(Nursery *const *nurseries, unsigned count)
     for (unsigned i = 0; i < count; i++) forgetRemembered(&nurseries[i]->remembered);
 }
 
-static void sweepTables(bool minor)
+void sweepTables(bool minor)
 {
     gcThreads.sweep(minor);
     for (const GcTable *const *t = heap.tables; *t != NULL; t++)
@@ -132,20 +136,20 @@ static void moveBlocks(Block **from, Block **to)
     }
 }
 
-/* The blocks of old objects that collecting threads are still filling. */
-static void collectOpenBlocks(void)
+void collectOpenBlocks(void)
 {
     for (unsigned i = 0; i < MAX_COLLECTORS; i++) {
         Space *s = &collectors[i].to[TO_OLD];
-        if (s->block == NULL) continue;
-        s->block->free = s->free;
-        pushBlock(&heap.old, s->block);
+        if (s->block != NULL && !s->hole) {
+            s->block->free = s->free;
+            pushBlock(&heap.old, s->block);
+        }
         *s = (Space){ .flags = s->flags };
     }
 }
 
 /* Torture builds keep the old space inaccessible until the next collection, so that a stale pointer faults. */
-static void freeFromBlock(Block *b)
+void dropBlock(Block *b)
 {
     heap.movable--;
 #ifdef CAPSTAN_TORTURE
@@ -173,18 +177,18 @@ static void freeFromSpace(Block *from)
     while (from != NULL) {
         Block *b = from;
         from = b->link;
-        freeFromBlock(b);
+        dropBlock(b);
     }
 }
 
 /* Free the unmarked groups of a list, move the others, unmarked again, to another; returns the bytes that stay. */
-static size_t sweepGroups(Block **from, Block **to)
+static size_t sweepGroups(Block **from, Block **to, bool minor)
 {
     size_t bytes = 0;
     Block *next;
     for (Block *b = *from; b != NULL; b = next) {
         next = b->link;
-        if (b->flags & BLOCK_MARKED) {
+        if (b->flags & BLOCK_MARKED || (minor && !(b->flags & BLOCK_YOUNG))) {
             b->flags &= ~(uint32_t)BLOCK_MARKED;
             bytes += (size_t)(b->free - b->start) * sizeof(StgWord);
             pushBlock(to, b);
@@ -197,13 +201,6 @@ static size_t sweepGroups(Block **from, Block **to)
     return bytes;
 }
 
-static size_t costOf(const Block *list)
-{
-    size_t n = 0;
-    for (const Block *b = list; b != NULL; b = b->link) n += blocksForGroup(b->blocks);
-    return n;
-}
-
 /* What the collecting threads copied becomes the heap's.  The blocks of old objects that are not full stay theirs. */
 static size_t gatherSpaces(Nursery *const *nurseries, unsigned count)
 {
@@ -212,7 +209,6 @@ static size_t gatherSpaces(Nursery *const *nurseries, unsigned count)
         GcThread *g = &collectors[i];
         words += g->words;
         heap.movable += g->to[TO_AGED].blocks + g->to[TO_OLD].blocks;
-        heap.oldBlocks += g->to[TO_OLD].blocks;
         moveBlocks(&g->to[TO_OLD].full, &heap.old);
         Space *aged = &g->to[TO_AGED];
         moveBlocks(&aged->full, &heap.aged);
@@ -223,6 +219,14 @@ static size_t gatherSpaces(Nursery *const *nurseries, unsigned count)
         *aged = (Space){ .flags = aged->flags };
         moveRemembered(&g->kept, &nurseries[g->home]->remembered);
     }
+    return words;
+}
+
+/* Words that became old, or are old still. */
+static size_t promotedWords(void)
+{
+    size_t words = 0;
+    for (unsigned i = 0; i < crewSize(); i++) words += collectors[i].promoted;
     return words;
 }
 
@@ -250,10 +254,15 @@ static size_t sweepInPlace(Nursery *const *nurseries, unsigned count, bool minor
 {
     size_t bytes = 0;
     Block *large = NULL, *pinned = NULL;
-    if (!minor) bytes = sweepGroups(&heap.large, &large) + sweepGroups(&heap.pinned, &pinned);
-    for (unsigned i = 0; i < count; i++)
-        bytes += sweepGroups(&nurseries[i]->large, &large) + sweepGroups(&nurseries[i]->pinned, &pinned);
-    heap.oldBlocks += costOf(large) + costOf(pinned);
+    if (!minor) bytes = sweepGroups(&heap.large, &large, false) + sweepGroups(&heap.pinned, &pinned, false);
+    for (unsigned i = 0; i < count; i++) {
+        Nursery *n = nurseries[i];
+        /* The block that was being filled is filled on, though it is old now: its arrays refer to nothing. */
+        Block *filling = n->pinned, *others = filling == NULL ? NULL : filling->link;
+        if (filling != NULL) filling->link = NULL;
+        n->pinned = NULL;
+        bytes += sweepGroups(&n->large, &large, minor) + sweepGroups(&others, &pinned, minor) + sweepGroups(&filling, &n->pinned, minor);
+    }
     moveBlocks(&large, &heap.large);
     moveBlocks(&pinned, &heap.pinned);
     return bytes;
@@ -268,7 +277,7 @@ static void collect(Nursery *const *nurseries, unsigned count, unsigned own, boo
         oldFrom = heap.old;
         heap.old = NULL;
         markFrom(oldFrom);
-        heap.oldBlocks = 0;
+        forgetHoles();
     }
     beginCollector(leader(), minor, helpers > 0, own, nurseries[own]->node);
     gcThreads.begin();
@@ -279,10 +288,10 @@ static void collect(Nursery *const *nurseries, unsigned count, unsigned own, boo
     sweepTables(minor);
     size_t copied = gatherSpaces(nurseries, count) * sizeof(StgWord);
     size_t inPlace = sweepInPlace(nurseries, count, minor);
-    for (unsigned i = 0; i < count; i++) emptyNursery(nurseries[i], freeFromBlock);
+    for (unsigned i = 0; i < count; i++) emptyNursery(nurseries[i], dropBlock);
     freeFromSpace(from);
     freeFromSpace(oldFrom);
-    heap.liveBytes = (minor ? heap.liveBytes : 0) + copied + inPlace;
+    heap.oldWords = (minor ? heap.oldWords : 0) + promotedWords() + inPlace / sizeof(StgWord);
     noteCopied(copied, minor);
     out->copied_bytes = copied;
     out->collectors = crewSize();
@@ -293,15 +302,20 @@ bool collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool m
     emptyQuarantine();
     for (unsigned i = 0; i < count; i++) syncNursery(nurseries[i]);
     major |= isTimeForMajor(nurseries, count);
+    if (major) abandonMarking(nurseries, count);
+    else if (isTimeToMark()) beginMarking();
     unsigned helpers = helpersFor(!major, count);
     if (!ensureSpace(nurseries, count, major, helpers)) return false;
     verify("before", nurseries, count);
     out->major = major;
     out->allocated_bytes = heap.allocated * BLOCK_BYTES;
     collect(nurseries, count, own, !major, helpers, out);
+    bool ended = heap.marking && continueMarking(nurseries, count);
     for (unsigned i = 0; i < count; i++) refillReserve(nurseries[i]);
-    setThresholds(count, major);
-    trimBlocks(keepBytes(count));
+    heap.liveBytes = heap.oldWords * sizeof(StgWord) + wordsIn(heap.aged) * sizeof(StgWord);
+    setThresholds(count, major || ended);
+    if (major) heap.wantMajor = heap.forgot = false;
+    heap.decayAfter = trimBlocks(keepBytes(count), osMonotonicNanos());
     out->live_bytes = heap.liveBytes;
     out->heap_bytes = committedBytes();
     verify("after", nurseries, count);

@@ -5,6 +5,7 @@
 
 #include "base/report.h"
 #include "gc/crew.h"
+#include "gc/mark.h"
 
 #include <string.h>
 
@@ -26,57 +27,65 @@ static void unlockPending(GcThread *g) { atomic_store_explicit(&g->lock, 0, memo
 /* In minor collections what others have is better left to them, unless it is much. */
 static unsigned worthStealing(const GcThread *g) { return g->v.minor ? 8 : 1; }
 
-static void pushPending(GcThread *g, Block *b)
+#define CHUNK_WORK (BLOCK_BYTES / sizeof(Work))
+
+/* Context: the lock. */
+static Work *topOf(WorkStack *s) { return (Work *)(void *)s->chunk->start + s->count - 1; }
+
+/* The calling code has seen to it that there is memory. */
+static void pushWork(WorkStack *s, Work w)
+{
+    if (s->chunk == NULL || s->count == CHUNK_WORK) {
+        Block *b = allocBlocks(1);
+        ASSERT(b != NULL);
+        b->link = s->chunk;
+        s->chunk = b;
+        s->count = 0;
+    }
+    s->count++;
+    *topOf(s) = w;
+}
+
+static void dropWork(WorkStack *s)
+{
+    if (--s->count > 0 || s->chunk->link == NULL) return;
+    Block *b = s->chunk;
+    s->chunk = b->link;
+    s->count = CHUNK_WORK;
+    freeBlocks(b);
+}
+
+static void pushPending(GcThread *g, Block *b, StgWord *from, StgWord *to)
 {
     lockPending(g);
-    b->todo = atomic_load_explicit(&g->pending, memory_order_relaxed);
-    atomic_store_explicit(&g->pending, b, memory_order_relaxed);
+    pushWork(&g->pending, (Work){ b, from, to });
     unsigned depth = atomic_load_explicit(&g->depth, memory_order_relaxed) + 1;
     atomic_store_explicit(&g->depth, depth, memory_order_relaxed);
     unlockPending(g);
     if (g->parallel && depth >= worthStealing(g)) crewHasWork();
 }
 
-/* What is pending can be a large array: then a piece of it. */
-typedef struct {
-    Block *block;
-    StgWord *from, *to; /* words; NULL: the whole block */
-} Work;
-
-static bool isLongArray(const Block *b)
+/* Context: the lock.  The last that was pushed; of a long array a piece. */
+static Work takeLast(GcThread *g)
 {
-    return b->flags & BLOCK_LARGE && ((StgClosure *)b->start)->info->kind == CLOSURE_ARRAY;
-}
-
-/* Context: the lock. */
-static void dropFirst(GcThread *g, const Block *b)
-{
-    atomic_store_explicit(&g->pending, b->todo, memory_order_relaxed);
-    atomic_store_explicit(&g->depth, atomic_load_explicit(&g->depth, memory_order_relaxed) - 1, memory_order_relaxed);
-}
-
-/* Context: the lock. */
-static Work firstOf(GcThread *g, Block *b)
-{
-    if (!isLongArray(b)) {
-        dropFirst(g, b);
-        return (Work){ b, NULL, NULL };
+    Work *top = topOf(&g->pending), w = *top;
+    if (w.block->flags & BLOCK_LARGE && w.to - w.from > PIECE_WORDS) {
+        w.to = top->from = w.from + PIECE_WORDS;
+        return w;
     }
-    Work w = { b, b->scan, b->free };
-    if (w.to - w.from > PIECE_WORDS) w.to = w.from + PIECE_WORDS;
-    else dropFirst(g, b);
-    b->scan = w.to;
+    dropWork(&g->pending);
+    atomic_store_explicit(&g->depth, atomic_load_explicit(&g->depth, memory_order_relaxed) - 1, memory_order_relaxed);
     return w;
 }
 
 static bool popPending(GcThread *g, Work *w)
 {
-    if (atomic_load_explicit(&g->pending, memory_order_relaxed) == NULL) return false;
+    if (atomic_load_explicit(&g->depth, memory_order_relaxed) == 0) return false;
     lockPending(g);
-    Block *b = atomic_load_explicit(&g->pending, memory_order_relaxed);
-    if (b != NULL) *w = firstOf(g, b);
+    bool any = atomic_load_explicit(&g->depth, memory_order_relaxed) != 0;
+    if (any) *w = takeLast(g);
     unlockPending(g);
-    return b != NULL;
+    return any;
 }
 
 static bool hasToSpare(const GcThread *g)
@@ -104,29 +113,43 @@ static bool steal(GcThread *g, Work *w)
 /* ---- To-space ---- */
 
 /* The calling code has seen to it that this many blocks can be had. */
-static StgWord *refillSpace(GcThread *g, Space *s)
+static Block *takeReady(GcThread *g)
 {
-    Block *b = s->block;
-    if (b != NULL) {
-        b->free = s->free;
-        b->link = s->full;
-        s->full = b;
-        if (b != g->scanning && b->scan < b->free) pushPending(g, b);
-    }
     if (g->ready == 0) g->ready = allocBlockBatch(g->readyBlocks, READY_BLOCKS, g->node);
     ASSERT(g->ready != 0);
-    b = g->readyBlocks[--g->ready];
-    b->flags = s->flags;
-    s->block = b;
-    s->blocks++;
-    s->limit = blockEnd(b);
-    return s->free = b->start;
+    return g->readyBlocks[--g->ready];
+}
+
+/* The block, or hole, is full. */
+static void closeSpace(GcThread *g, Space *s)
+{
+    if (s->block == NULL) return;
+    if (s->scan < s->free) pushPending(g, s->block, s->scan, s->free);
+    if (s->hole) return;
+    s->block->free = s->free;
+    s->block->link = s->full;
+    s->full = s->block;
+}
+
+static StgWord *refillSpace(GcThread *g, Space *s, size_t words)
+{
+    closeSpace(g, s);
+    s->hole = s == &g->to[TO_OLD] && takeHole(g, s, words);
+    if (!s->hole) {
+        Block *b = s->block = takeReady(g);
+        b->flags = s->flags;
+        if (g->marks && s == &g->to[TO_OLD]) clearMarks(b);
+        s->blocks++;
+        s->free = b->start;
+        s->limit = blockEnd(b);
+    }
+    return s->scan = s->free;
 }
 
 GC_INLINE StgWord *bump(GcThread *g, Space *s, size_t words)
 {
     StgWord *p = s->free;
-    if (CAPSTAN_UNLIKELY((size_t)(s->limit - p) < words)) p = refillSpace(g, s);
+    if (CAPSTAN_UNLIKELY((size_t)(s->limit - p) < words)) p = refillSpace(g, s, words);
     s->free = p + words;
     return p;
 }
@@ -160,6 +183,11 @@ GC_INLINE StgClosure *copyObject(GcThread *g, StgClosure *obj, const StgInfoTabl
     StgWord *to = bump(g, s, words);
     to[0] = (StgWord)(old && !plain ? infoWhenOld(info) : info);
     copyWords(to, (const StgWord *)obj, words - 1);
+    /* Before others can find it, and look at its mark. */
+    if (CAPSTAN_UNLIKELY(g->marks) && old) {
+        setMark(to);
+        s->block->live += (uint32_t)words;
+    }
     const StgInfoTable *forward = (const StgInfoTable *)((StgWord)to | 1);
     if (parallel) {
         /* Release: whoever finds the address finds the copy.  Acquire: the copy of who was first. */
@@ -171,24 +199,38 @@ GC_INLINE StgClosure *copyObject(GcThread *g, StgClosure *obj, const StgInfoTabl
         obj->info = forward;
     }
     g->words += words;
+    if (old) g->promoted += words;
     return (StgClosure *)to;
 }
 
-/* An object that does not move was reached.  Its group is old from now on. */
-static void markGroup(GcThread *g, Block *b)
+static uint32_t changeFlags(Block *b, uint32_t set, uint32_t clear)
 {
-    uint32_t before = __atomic_load_n(&b->flags, __ATOMIC_RELAXED);
-    if (before & BLOCK_MARKED || (g->v.minor && !(before & BLOCK_YOUNG))) return;
-    do {
-        if (before & BLOCK_MARKED) return;
-    } while (!__atomic_compare_exchange_n(&b->flags, &before, (before | BLOCK_MARKED) & ~(uint32_t)BLOCK_YOUNG, true, __ATOMIC_RELAXED,
-                                          __ATOMIC_RELAXED));
-    if (!(before & BLOCK_LARGE)) return;
+    uint32_t before = blockFlags(b);
+    while (!__atomic_compare_exchange_n(&b->flags, &before, (before | set) & ~clear, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+    return before;
+}
+
+/* An object that does not move was reached.  Its group is old from now on. */
+static void markGroup(GcThread *g, Block *b, uint32_t flags)
+{
+    if (flags & BLOCK_MARKED) return;
+    if (g->v.minor && !(flags & BLOCK_YOUNG)) {
+        if (g->marks) shadeGroup(g, b);
+        return;
+    }
+    uint32_t before = changeFlags(b, BLOCK_MARKED | (g->marks ? BLOCK_REACHED : 0), BLOCK_YOUNG);
+    if (before & BLOCK_MARKED || !(before & BLOCK_LARGE)) return;
     StgClosure *obj = (StgClosure *)b->start;
     if (obj->info->kind == CLOSURE_BYTES) return;
     obj->info = infoWhenOld(obj->info);
-    b->scan = b->start + (obj->info->kind == CLOSURE_ARRAY ? 2 : 0);
-    pushPending(g, b);
+    bool array = obj->info->kind == CLOSURE_ARRAY;
+    pushPending(g, b, b->start + 2, array ? b->free : b->start + 2);
+}
+
+/* An old object was reached while they are being marked. */
+static void shadeObject(GcThread *g, StgClosure *obj)
+{
+    if (tryMark(obj)) pushShaded(&g->shaded, obj);
 }
 
 /* Returns what is in the slot now. */
@@ -200,10 +242,13 @@ GC_INLINE HaskellObj evacuateSlot(GcThread *g, HaskellObj *slot, bool parallel)
         Block *b = blockOf(obj);
         uint32_t flags = __atomic_load_n(&b->flags, __ATOMIC_RELAXED);
         if (flags & (BLOCK_LARGE | BLOCK_PINNED)) {
-            markGroup(g, b);
+            markGroup(g, b, flags);
             break;
         }
-        if (!(flags & BLOCK_FROM)) break;
+        if (!(flags & BLOCK_FROM)) {
+            if (CAPSTAN_UNLIKELY(g->marks) && !(flags & BLOCK_YOUNG)) shadeObject(g, obj);
+            break;
+        }
         const StgInfoTable *info = __atomic_load_n(&obj->info, parallel ? __ATOMIC_ACQUIRE : __ATOMIC_RELAXED);
         if ((StgWord)info & 1) {
             obj = (StgClosure *)((StgWord)info & ~(StgWord)1);
@@ -239,10 +284,22 @@ static void evacuateRoot(Visitor *v, HaskellObj *slot)
     if (isYoung(evacuateSlot(g, slot, g->parallel))) v->sawYoung = true;
 }
 
+/* At the end of a marking. */
+static bool isJudgedAlive(const StgClosure *obj, uint32_t flags)
+{
+    if (flags & BLOCK_YOUNG) return true;
+    return flags & (BLOCK_LARGE | BLOCK_PINNED) ? flags & BLOCK_REACHED : isMarked(obj);
+}
+
 StgClosure *forwardedTo(StgClosure *obj)
 {
     for (HaskellObj value; !rts_isImmediate(obj) && isInHeap(obj); obj = value) {
         uint32_t flags = blockOf(obj)->flags;
+        if (heap.judging) {
+            if (isJudgedAlive(obj, flags)) return obj;
+            if ((value = standsFor(obj, obj->info)) == NULL) return NULL;
+            continue;
+        }
         if (flags & (BLOCK_LARGE | BLOCK_PINNED)) {
             /* The young ones that were reached are old by now. */
             return flags & BLOCK_MARKED || (leader()->v.minor && !(flags & BLOCK_YOUNG)) ? obj : NULL;
@@ -260,7 +317,7 @@ StgClosure *forwardedTo(StgClosure *obj)
 /* How what is found in an object is treated depends on how old it is. */
 static void enterBlock(GcThread *g, const Block *b)
 {
-    bool old = !(__atomic_load_n(&b->flags, __ATOMIC_RELAXED) & BLOCK_YOUNG);
+    bool old = !(blockFlags(b) & BLOCK_YOUNG);
     g->toOld = old || !g->v.minor;
     g->remembers = old && g->v.minor;
 }
@@ -270,52 +327,46 @@ static void leaveBlock(GcThread *g)
     g->remembers = false;
 }
 
-GC_INLINE void scavengeObjects(GcThread *g, Block *b, const Space *s, SlotVisitor *visit)
+/* From *scan to *end; both may change meanwhile, when to-space is refilled. */
+GC_INLINE void scavengeObjects(GcThread *g, StgWord **scan, StgWord **end, SlotVisitor *visit)
 {
-    g->scanning = b;
-    for (;;) {
-        StgWord *end = b == s->block ? s->free : b->free;
-        if (b->scan == end) break;
-        while (b->scan < end) {
-            StgClosure *obj = (StgClosure *)b->scan;
-            const StgInfoTable *info = obj->info;
-            if (CAPSTAN_LIKELY(info->kind <= CLOSURE_FUN)) {
-                b->scan += plainWords(info);
-                visitAll(obj->payload, info->ptrs, visit, &g->v);
-            } else {
-                b->scan += wordsOf(obj, info);
-                eachField(obj, visit, &g->v);
-            }
+    while (*scan < *end) {
+        StgClosure *obj = (StgClosure *)*scan;
+        const StgInfoTable *info = obj->info;
+        if (CAPSTAN_LIKELY(info->kind <= CLOSURE_FUN)) {
+            *scan += plainWords(info);
+            visitAll(obj->payload, info->ptrs, visit, &g->v);
+        } else {
+            *scan += wordsOf(obj, info);
+            eachField(obj, visit, &g->v);
         }
     }
-    g->scanning = NULL;
 }
 
-static void scavengeBlock(GcThread *g, Block *b)
+static void scavengeRange(GcThread *g, StgWord **scan, StgWord **end)
 {
-    const Space *s = &g->to[b->flags & BLOCK_YOUNG ? TO_AGED : TO_OLD];
-    if (g->parallel) scavengeObjects(g, b, s, evacuateTogether);
-    else scavengeObjects(g, b, s, evacuateAlone);
+    if (g->parallel) scavengeObjects(g, scan, end, evacuateTogether);
+    else scavengeObjects(g, scan, end, evacuateAlone);
 }
 
-static void scavengeWork(GcThread *g, const Work *w)
+static void scavengeWork(GcThread *g, Work *w)
 {
     enterBlock(g, w->block);
-    if (w->from != NULL) {
+    if (!(w->block->flags & BLOCK_LARGE)) {
+        scavengeRange(g, &w->from, &w->to);
+    } else if (((StgClosure *)w->block->start)->info->kind == CLOSURE_ARRAY) {
         for (StgWord *p = w->from; p < w->to; p++) evacuateField(g, (HaskellObj *)(void *)p, true);
-    } else if (w->block->flags & BLOCK_LARGE) {
-        eachField((StgClosure *)w->block->start, evacuateTogether, &g->v);
     } else {
-        scavengeBlock(g, w->block);
+        eachField((StgClosure *)w->block->start, evacuateTogether, &g->v);
     }
     leaveBlock(g);
 }
 
 static bool scavengeOwn(GcThread *g, Space *s)
 {
-    if (s->block == NULL || s->block->scan == s->free) return false;
+    if (s->scan == s->free) return false;
     enterBlock(g, s->block);
-    scavengeBlock(g, s->block);
+    scavengeRange(g, &s->scan, &s->free);
     leaveBlock(g);
     return true;
 }
@@ -323,8 +374,9 @@ static bool scavengeOwn(GcThread *g, Space *s)
 bool scavengeSome(GcThread *g)
 {
     Work w;
-    if (popPending(g, &w)) scavengeWork(g, &w);
-    else if (!scavengeOwn(g, &g->to[TO_OLD]) && !scavengeOwn(g, &g->to[TO_AGED])) {
+    if (popPending(g, &w)) {
+        scavengeWork(g, &w);
+    } else if (!scavengeOwn(g, &g->to[TO_OLD]) && !scavengeOwn(g, &g->to[TO_AGED])) {
         if (!g->parallel || !steal(g, &w)) return false;
         scavengeWork(g, &w);
     }
@@ -343,6 +395,8 @@ void visitRemembered(GcThread *g, RememberedSet *set)
 void endCollector(GcThread *g)
 {
     while (g->ready > 0) freeBlocks(g->readyBlocks[--g->ready]);
+    if (g->pending.chunk != NULL) freeBlocks(g->pending.chunk);
+    g->pending = (WorkStack){ NULL, 0 };
 }
 
 void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsigned node)
@@ -352,14 +406,14 @@ void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsig
     g->node = node;
     g->v = (Visitor){ .visit = evacuateRoot, .minor = minor };
     g->parallel = parallel;
-    g->words = 0;
-    g->scanning = NULL;
+    g->words = g->promoted = 0;
+    g->marks = minor && heap.marking;
     for (int i = 0; i < SPACES; i++) {
         Space *s = &g->to[i];
         s->full = NULL;
         s->blocks = 0;
         s->flags = i == TO_AGED ? BLOCK_YOUNG | BLOCK_AGED : 0;
-        if (s->block != NULL) s->block->scan = s->free;
+        s->scan = s->free;
     }
     leaveBlock(g);
 }

@@ -41,15 +41,18 @@ GC_INLINE void visitAll(HaskellObj *p, size_t n, SlotVisitor *visit, Visitor *v)
     for (size_t i = 0; i < n; i++) visit(v, &p[i]);
 }
 
-GC_INLINE void visitState(StgWord *state, SlotVisitor *visit, Visitor *v)
+/* The value of a finished thunk, which needs nothing else any more.  false: it is not finished. */
+GC_INLINE bool visitState(StgWord *state, SlotVisitor *visit, Visitor *v)
 {
-    if (*state != 0 && !isBlackHoleMark(*state)) visit(v, (HaskellObj *)state);
+    if (*state == 0 || isBlackHoleMark(*state)) return false;
+    visit(v, (HaskellObj *)state);
+    return true;
 }
 
 GC_INLINE void visitMVar(StgMVar *mvar, SlotVisitor *visit, Visitor *v)
 {
     if (mvar->value != NULL) visit(v, &mvar->value);
-    if (v->minor) return; /* whatever waits is alive, and dirty if it holds anything young */
+    if (v->minor || v->marks) return; /* whatever waits is alive, and dirty if it holds anything young */
     for (StgTSO *t = mvar->head; t != NULL; t = gcThreads.next(t)) gcThreads.reach(t);
 }
 
@@ -63,13 +66,10 @@ GC_INLINE void eachField(StgClosure *obj, SlotVisitor *visit, Visitor *v)
         visitAll(obj->payload, info->ptrs, visit, v);
         break;
     case CLOSURE_THUNK:
-        visitState(&((StgThunk *)obj)->state, visit, v);
-        visitAll(((StgThunk *)obj)->payload, info->ptrs, visit, v);
+        if (!visitState(&((StgThunk *)obj)->state, visit, v)) visitAll(((StgThunk *)obj)->payload, info->ptrs, visit, v);
         break;
     case CLOSURE_AP:
-        visitState(&((StgAP *)obj)->state, visit, v);
-        visit(v, &((StgAP *)obj)->fun);
-        visit(v, &((StgAP *)obj)->arg);
+        if (!visitState(&((StgAP *)obj)->state, visit, v)) visitAll(&((StgAP *)obj)->fun, 2, visit, v);
         break;
     case CLOSURE_PAP:
         visit(v, &((StgPAP *)obj)->fun);
@@ -86,7 +86,7 @@ GC_INLINE void eachField(StgClosure *obj, SlotVisitor *visit, Visitor *v)
         visitMVar((StgMVar *)obj, visit, v);
         break;
     case CLOSURE_TSO:
-        if (!v->minor && ((StgThreadId *)obj)->tso != NULL) gcThreads.reach(((StgThreadId *)obj)->tso);
+        if (!v->minor && !v->marks && ((StgThreadId *)obj)->tso != NULL) gcThreads.reach(((StgThreadId *)obj)->tso);
         break;
     default: /* bytes and boxed numbers hold nothing managed */
         break;

@@ -3,9 +3,10 @@
  * In a minor collection each of the threads that ran managed code starts from its own capability's roots and copies what is in its own cache; it takes
  * from others only when they have much more to do.  In a major one everything is everybody's.
  *
- * Each collecting thread copies into blocks of its own, one being filled for aged objects and one for old ones.  A block that is full and not yet scavenged is
- * pending: work for its thread or for any other, under the owner's lock.  Large objects that were reached are pending as well, long arrays in
- * pieces.  A forwarding address is written by compare-and-swap when others may collect too: who loses takes his copy back. */
+ * Each collecting thread copies into blocks of its own, one being filled for aged objects and one for old ones (or a hole in an old block).  What was
+ * copied and not yet scavenged when a block is full is pending: work for its thread or for any other, under the owner's lock.  Large objects that
+ * were reached are pending as well; of long arrays a piece at a time is taken.  A forwarding address is written by compare-and-swap when others may
+ * collect too: who loses takes his copy back. */
 #ifndef GC_GCT_H
 #define GC_GCT_H
 
@@ -17,12 +18,26 @@
 #define READY_BLOCKS 4
 
 typedef struct {
-    StgWord *free, *limit; /* of the block being filled */
-    Block *block;          /* NULL: none yet */
+    StgWord *scan;         /* what was copied from here on is not yet scavenged */
+    StgWord *free, *limit; /* of what is being filled */
+    Block *block;          /* NULL: nothing yet */
     Block *full;           /* through link */
-    size_t blocks;         /* of both */
+    size_t blocks;         /* that were taken for both */
     uint32_t flags;        /* of its blocks */
+    bool hole;             /* it is part of a block that is among the heap's old ones */
 } Space;
+
+/* Objects one after the other; or, with a large object, words of it. */
+typedef struct {
+    Block *block;
+    StgWord *from, *to;
+} Work;
+
+/* Work that waits, in chunks of memory: the one being filled first. */
+typedef struct {
+    Block *chunk;
+    size_t count; /* in it */
+} WorkStack;
 
 enum { TO_AGED, TO_OLD, SPACES };
 
@@ -33,14 +48,17 @@ typedef struct GcThread_ {
     bool remembers;         /* what is being scavenged is old: slots that still hold something young are remembered */
     unsigned number, home;  /* home: the nursery whose roots it visits first */
     Space to[SPACES];
-    Block *scanning;        /* being scavenged by us: it must not be pushed when it is full */
     _Atomic uint32_t lock;  /* guards pending */
-    Block *_Atomic pending; /* through todo */
+    WorkStack pending;      /* [lock] */
     _Atomic unsigned depth; /* [lock to write] how many are pending */
     unsigned node, ready;   /* blocks for to-space that were taken in advance */
     Block *readyBlocks[READY_BLOCKS];
     RememberedSet kept;     /* for the next minor collection */
-    size_t words;           /* copied */
+    bool marks;             /* old objects that are reached are to be marked: mark.h */
+    RememberedSet shaded;   /* those that were, and are still to be looked into */
+    Block *holeBlock;       /* the old block whose holes are being filled, from holeAt on */
+    StgWord *holeAt;
+    size_t words, promoted; /* copied; and of these, into the old space */
 } __attribute__((aligned(128))) GcThread;
 
 extern GcThread collectors[MAX_COLLECTORS];
@@ -55,8 +73,29 @@ bool scavengeSome(GcThread *g);
 /* Visit the slots of a remembered set; those that still hold something young are kept by the collecting thread. */
 void visitRemembered(GcThread *g, RememberedSet *set);
 void eachRemembered(RememberedSet *set, void (*f)(HaskellObj *slot, void *ctx), void *ctx);
+/* Its first chunk is empty: go on with the next.  false: there is none. */
+bool dropFirstChunk(RememberedSet *set);
 /* Free it; add one to another. */
 void forgetRemembered(RememberedSet *set);
 void moveRemembered(RememberedSet *from, RememberedSet *to);
+
+/* ---- collect.c: parts of a collection */
+#define POISON_WORD ((StgWord)0xdbdbdbdbdbdbdbd8u)
+#ifdef CAPSTAN_TORTURE
+#define POISONS_HOLES true
+#else
+#define POISONS_HOLES heap.poison
+#endif
+void visitRoots(Visitor *v);
+/* Follow what was visited to its end, and what lives because of that. */
+void followLive(Visitor *v);
+void visitDead(Visitor *v);
+void sweepTables(bool minor);
+/* A block of small objects is not used any more. */
+void dropBlock(Block *b);
+/* The blocks of old objects that collecting threads are still filling become the heap's; holes are left as they are. */
+void collectOpenBlocks(void);
+/* Marking follows what it shaded (mark.c). */
+void followMarks(void);
 
 #endif

@@ -21,6 +21,8 @@
 #include "rts/Closures.h"
 #include "rts/Config.h"
 
+#include <stdatomic.h>
+
 #define LARGE_BYTES  (BLOCK_BYTES / 4)
 #define LARGE_WORDS  (LARGE_BYTES / sizeof(StgWord))
 /* Copying leaves less than LARGE_BYTES unused in a block: four blocks fit what three were full of. */
@@ -48,13 +50,16 @@ typedef struct {
     int64_t *account;  /* [holder] goes down by the bytes that are allocated; NULL: nobody counts */
     StgWord *charged;  /* [holder] with an account: where what was not yet charged to it begins */
     RememberedSet remembered; /* [holder] */
+    RememberedSet shaded;     /* [holder] old objects that marking has to look at, for slots */
     StgTSO *dirty;     /* [holder] threads to be scanned by the next collection, through dirtyLink */
     unsigned node;     /* [const] NUMA node of its blocks */
     _Atomic bool share; /* [atomic] its roots are still to be visited by one of the collecting threads */
 } Nursery;
 
 typedef struct {
-    size_t nurseryBytes, limitBytes;
+    size_t nurseryBytes;  /* 0: as the collector sees fit */
+    size_t limitBytes;
+    unsigned capabilities;
     bool verify, poison;
 } HeapSettings;
 
@@ -65,6 +70,7 @@ struct Visitor_ {
     void (*visit)(Visitor *v, HaskellObj *slot);
     bool minor;
     bool sawYoung;  /* set when a root that was visited refers to something young now: who wants to know clears it before */
+    bool marks;     /* threads and what waits for MVars are visited by somebody else */
     bool checks;    /* the verifier: roots that a minor collection would leave out hold nothing young, or missed is called */
     void (*missed)(Visitor *v, const void *where, const char *what);
 };
@@ -80,7 +86,37 @@ typedef struct {
     void (*visitDead)(Visitor *v);
     /* At the end: forwardedTo says where an object is now, or that it is dead.  In a minor collection no old object is. */
     void (*sweep)(bool minor);
+    /* Between collections: visit everything that entries keep, for who looks at the whole heap.  NULL: nothing. */
+    void (*visitKept)(Visitor *v);
 } GcTable;
+
+extern struct Heap {
+    size_t nurseryBlocks;            /* [const] allocation area of one capability */
+    bool adaptive;                   /* [const] it may be larger */
+    size_t limitBlocks;              /* [const] 0: none */
+    bool verify, poison;             /* [const] */
+    const RootScanner *scanners;     /* [const] */
+    const GcTable *const *tables;    /* [const] */
+    _Atomic size_t movable, fixed;   /* [atomic] blocks in use */
+    _Atomic size_t spare;            /* [atomic] blocks that nurseries keep */
+    _Atomic size_t allocated;        /* [atomic] blocks taken by nurseries since the last collection */
+    _Atomic size_t externalBytes;    /* [atomic] memory of the host's that objects keep (rts_externalMemory) */
+    _Atomic bool wantMajor;          /* [atomic] the next collection is to be a major one */
+    size_t threshold;                /* [stopped] collect when allocated reaches this */
+    size_t oldWords;                 /* [stopped] of old objects, large and pinned ones included, as far as it is known that they are dead */
+    size_t oldAt, majorAt;           /* [stopped] it is time to look at old objects when oldWords reaches this; to copy them all, at that */
+    _Atomic bool marking;            /* [stopped to write] old objects are being marked: mark.h */
+    bool judging;                    /* [stopped] marks say what lives: forwardedTo */
+    size_t liveBytes;                /* [stopped] after the last collection; what a minor one did not look at counts as live */
+    size_t lastAllocated;            /* [stopped] blocks, before the last collection */
+    size_t lastCopied;               /* [stopped] bytes that the last minor collection copied */
+    uint64_t decayAfter;             /* [stopped] nanoseconds after which decayBlocks has something to do; UINT64_MAX: nothing */
+    Block *aged, *old;               /* [stopped] blocks of what survived once, and more often */
+    Block *large, *pinned;           /* [stopped] what survived in place; old */
+    Block *_Atomic recyclable;       /* [lock: recycling] old blocks with holes, through todo */
+    _Atomic bool forgot;             /* [atomic] a slot was not remembered, for want of memory: only a major collection will do */
+    Block *quarantine;               /* [stopped] torture: blocks of the last from-space, inaccessible */
+} heap;
 
 /* Context: startup.  scanners, tables: NULL-terminated, [const] while the runtime runs. */
 bool initHeap(const HeapSettings *settings, const RootScanner *scanners, const GcTable *const *tables);
@@ -138,10 +174,15 @@ static inline bool isYoung(HaskellObj obj)
 
 /* Add a slot.  Where memory is refused the next collection will be a major one, which needs no remembered slots. */
 void rememberSlot(RememberedSet *set, HaskellObj *slot);
+/* While old objects are being marked: one was stored into another, which may have been looked at already. */
+void shadeStore(Nursery *nursery, HaskellObj v);
 /* The write barrier: v is about to be stored into slot, a word of an old object. */
 static inline void rememberStore(Nursery *nursery, HaskellObj *slot, HaskellObj v)
 {
-    if (!isYoung(v)) return;
+    if (!isYoung(v)) {
+        if (CAPSTAN_UNLIKELY(atomic_load_explicit(&heap.marking, memory_order_relaxed))) shadeStore(nursery, v);
+        return;
+    }
     /* What is there already is young: the slot was remembered then. */
     HaskellObj before = __atomic_load_n(slot, __ATOMIC_RELAXED);
     if (before == NULL || !isYoung(before)) rememberSlot(&nursery->remembered, slot);
@@ -149,7 +190,11 @@ static inline void rememberStore(Nursery *nursery, HaskellObj *slot, HaskellObj 
 /* The same where nothing tells whether the object is old but its place. */
 static inline void rememberIfOld(Nursery *nursery, HaskellObj obj, HaskellObj *slot, HaskellObj v)
 {
-    if (isYoung(v) && !isYoung(obj)) rememberSlot(&nursery->remembered, slot);
+    if (isYoung(v)) {
+        if (!isYoung(obj)) rememberSlot(&nursery->remembered, slot);
+    } else if (CAPSTAN_UNLIKELY(atomic_load_explicit(&heap.marking, memory_order_relaxed))) {
+        shadeStore(nursery, v);
+    }
 }
 
 /* Words of an object, its header included. */
@@ -182,6 +227,7 @@ void forgetExternals(void);
 /* ---- threads: objects refer to their records (MVars, ThreadIds), and they to objects; roots.c */
 typedef struct {
     void (*begin)(void);                /* no thread has been reached */
+    void (*scanAll)(Visitor *v);        /* visit the roots of all threads, whoever reaches them */
     void (*scanDirty)(Visitor *v, Nursery *nursery); /* visit the roots of its dirty threads; any collecting thread, each nursery once */
     void (*reach)(StgTSO *tso);         /* an object refers to it; any collecting thread; not in minor collections */
     StgTSO *(*next)(StgTSO *tso);       /* behind it in the queue of an MVar */
@@ -196,27 +242,6 @@ extern ThreadHooks gcThreads; /* [const] */
 extern const StgInfoTable oldMutVar_info, oldArray_info, oldMVar_info;
 
 /* ---- between the collector's files */
-extern struct Heap {
-    size_t nurseryBlocks;            /* [const] allocation area of one capability */
-    size_t limitBlocks;              /* [const] 0: none */
-    bool verify, poison;             /* [const] */
-    const RootScanner *scanners;     /* [const] */
-    const GcTable *const *tables;    /* [const] */
-    _Atomic size_t movable, fixed;   /* [atomic] blocks in use */
-    _Atomic size_t spare;            /* [atomic] blocks that nurseries keep */
-    _Atomic size_t allocated;        /* [atomic] blocks taken by nurseries since the last collection */
-    _Atomic size_t externalBytes;    /* [atomic] memory of the host's that objects keep (rts_externalMemory) */
-    _Atomic bool wantMajor;          /* [atomic] the next collection is to be a major one */
-    size_t threshold;                /* [stopped] collect when allocated reaches this */
-    size_t majorAt;                  /* [stopped] and make it a major one when oldBlocks reaches this */
-    size_t oldBlocks;                /* [stopped] of old objects, large and pinned ones included */
-    size_t liveBytes;                /* [stopped] after the last collection; what a minor one did not look at counts as live */
-    size_t lastCopied;               /* [stopped] bytes that the last minor collection copied */
-    Block *aged, *old;               /* [stopped] blocks of what survived once, and more often */
-    Block *large, *pinned;           /* [stopped] what survived in place; old */
-    _Atomic bool forgot;             /* [atomic] a slot was not remembered, for want of memory: only a major collection will do */
-    Block *quarantine;               /* [stopped] torture: blocks of the last from-space, inaccessible */
-} heap;
 
 /* Where an object of from-space went; NULL: it is dead.  Others: itself.  Context: once all was visited. */
 StgClosure *forwardedTo(StgClosure *obj);

@@ -199,11 +199,11 @@ void emptyNursery(Nursery *n, void (*drop)(Block *b))
     for (Block *b = n->spare; b != NULL; b = b->link) have++;
     for (Block *b = n->blocks, *next; b != NULL; b = next) {
         next = b->link;
-        if (!KEEPS_BLOCKS || have >= heap.nurseryBlocks || (heap.limitBlocks != 0 && !mayGrow(heap.nurseryBlocks, true))) {
+        if (!KEEPS_BLOCKS || have >= (heap.threshold > heap.nurseryBlocks ? heap.threshold : heap.nurseryBlocks) || (heap.limitBlocks != 0 && !mayGrow(heap.nurseryBlocks, true))) {
             drop(b);
             continue;
         }
-        b->free = b->scan = b->start;
+        b->free = b->start;
         pushBlock(&n->spare, b);
         heap.movable--;
         heap.spare++;

@@ -35,6 +35,18 @@ void forgetRemembered(RememberedSet *set)
     *set = (RememberedSet){ NULL, NULL, NULL };
 }
 
+bool dropFirstChunk(RememberedSet *set)
+{
+    Block *first = set->blocks;
+    if (first->link == NULL) return false;
+    set->blocks = first->link;
+    heap.fixed--;
+    freeBlocks(first);
+    set->free = (HaskellObj **)(void *)set->blocks->free;
+    set->limit = (HaskellObj **)(void *)blockEnd(set->blocks);
+    return set->free != (HaskellObj **)(void *)set->blocks->start || dropFirstChunk(set);
+}
+
 void eachRemembered(RememberedSet *set, void (*f)(HaskellObj *slot, void *ctx), void *ctx)
 {
     if (set->blocks != NULL) set->blocks->free = (StgWord *)(void *)set->free;

@@ -7,23 +7,63 @@
 /* With less than this to copy another thread costs more than it brings; with more than that it pays to wake one. */
 #define BYTES_TO_SHARE  ((size_t)256 << 10)
 #define BYTES_TO_INVITE ((size_t)2 << 20)
-/* The old generation may grow to so many times its live size before a major collection. */
-#define GROWTH 2
 
-static size_t threadBlocks(void) { return gcThreads.count == NULL ? 0 : gcThreads.count() * THREAD_BYTES / BLOCK_BYTES; }
-static size_t externalBlocks(void) { return heap.externalBytes / BLOCK_BYTES; }
+/* What a minor collection should copy at most. */
+#define BYTES_OF_A_PAUSE ((size_t)4 << 20)
+/* A heap with more live data than this is marked, which takes no long pause, rather than copied. */
+#ifdef CAPSTAN_TORTURE
+#define MARKED_HEAP_BYTES 0
+#else
+#define MARKED_HEAP_BYTES ((size_t)8 << 20)
+#endif
 
-void setThresholds(unsigned nurseries, bool major)
+static size_t threadWords(void) { return gcThreads.count == NULL ? 0 : gcThreads.count() * (THREAD_BYTES / sizeof(StgWord)); }
+static size_t externalWords(void) { return heap.externalBytes / sizeof(StgWord); }
+
+static bool isMarkedHeap(size_t words) { return words * sizeof(StgWord) > MARKED_HEAP_BYTES; }
+static size_t oldWords(void) { return heap.oldWords + externalWords(); }
+
+/* Marking begins early enough to end before the heap has doubled; if it cannot keep up, everything is copied after all. */
+static void setOldThresholds(size_t youngWords)
 {
-    size_t young = heap.nurseryBlocks * nurseries;
+    size_t live = oldWords(), cost = live + threadWords(), growth = cost > 4 * youngWords ? cost : 4 * youngWords;
+    heap.oldAt = live + (isMarkedHeap(live) ? growth / 2 : growth);
+    heap.majorAt = live + 3 * growth;
+}
+
+/* About what caches hold; less in a small heap. */
+#define NURSERY_BYTES ((size_t)4 << 20)
+#define LEAST_NURSERY ((size_t)64 << 10)
+
+size_t nurseryBytes(const HeapSettings *s)
+{
+    if (s->nurseryBytes != 0) return s->nurseryBytes;
+    size_t share = s->limitBytes / s->capabilities / 16;
+    return s->limitBytes == 0 || share > NURSERY_BYTES ? NURSERY_BYTES : share < LEAST_NURSERY ? LEAST_NURSERY : share;
+}
+
+/* With much that lives, more may be allocated between collections: fewer of the objects that die soon survive one. */
+static size_t youngBlocks(unsigned nurseries)
+{
+    size_t least = heap.nurseryBlocks * nurseries, live = heap.oldWords / BLOCK_WORDS;
+    return !heap.adaptive || live < least ? least : live < 4 * least ? live : 4 * least;
+}
+
+/* Where most objects survive, collecting more often makes the pauses shorter and costs little. */
+static size_t shortened(size_t young)
+{
+    size_t least = young / 16, most = young;
+    if (heap.lastCopied != 0) most = (size_t)((double)heap.lastAllocated * BYTES_OF_A_PAUSE / (double)heap.lastCopied);
+    return most > young ? young : most < least ? least : most;
+}
+
+void setThresholds(unsigned nurseries, bool old)
+{
+    size_t young = youngBlocks(nurseries);
+    heap.lastAllocated = heap.allocated;
     heap.allocated = 0;
-    heap.threshold = young;
-    if (major) {
-        size_t old = heap.oldBlocks + externalBlocks() + threadBlocks(), least = 4 * young;
-        heap.majorAt = GROWTH * old > old + least ? GROWTH * old : old + least;
-        heap.majorAt -= threadBlocks();
-        heap.wantMajor = heap.forgot = false;
-    }
+    heap.threshold = shortened(young);
+    if (old) setOldThresholds(heap.nurseryBlocks * nurseries * BLOCK_WORDS);
     if (heap.limitBlocks == 0) return;
     /* Collect before the limit is reached rather than at it, where allocation falls back on the reserve. */
     size_t used = heap.movable + COPY_SPACE(heap.movable) + heap.fixed;
@@ -37,10 +77,13 @@ bool isTimeForMajor(Nursery *const *nurseries, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
         if (nurseries[i]->overflowed || nurseries[i]->refused) return true;
-    return heap.wantMajor || heap.forgot || heap.oldBlocks + externalBlocks() >= heap.majorAt;
+    size_t old = oldWords();
+    return heap.wantMajor || heap.forgot || old >= heap.majorAt || (old >= heap.oldAt && !isMarkedHeap(old));
 }
 
-static size_t bytesToCopy(bool minor) { return minor ? heap.lastCopied : heap.oldBlocks * BLOCK_BYTES + heap.lastCopied; }
+bool isTimeToMark(void) { return !heap.marking && oldWords() >= heap.oldAt; }
+
+static size_t bytesToCopy(bool minor) { return minor ? heap.lastCopied : heap.oldWords * sizeof(StgWord) + heap.lastCopied; }
 
 unsigned helpersFor(bool minor, unsigned count)
 {
@@ -62,6 +105,6 @@ void noteCopied(size_t bytes, bool minor)
 
 size_t keepBytes(unsigned nurseries)
 {
-    size_t live = (heap.oldBlocks + heap.fixed) * BLOCK_BYTES;
+    size_t live = heap.oldWords * sizeof(StgWord);
     return live + 2 * nurseries * heap.nurseryBlocks * BLOCK_BYTES + ((size_t)4 << 20);
 }

@@ -4,10 +4,14 @@
 
 #include "gc/heap.h"
 
-/* After a collection: what makes the next one due. */
-void setThresholds(unsigned nurseries, bool major);
+/* Bytes of one capability's allocation area. */
+size_t nurseryBytes(const HeapSettings *settings);
+/* After a collection: what makes the next one due.  old: it is known anew how much of the old objects lives. */
+void setThresholds(unsigned nurseries, bool old);
 /* Must, or should, the collection that is about to begin be a major one? */
 bool isTimeForMajor(Nursery *const *nurseries, unsigned count);
+/* Should a marking of the old objects begin? */
+bool isTimeToMark(void);
 /* How many threads besides the leader may take part. */
 unsigned helpersFor(bool minor, unsigned count);
 /* So much to do that it is worth waking threads for. */

@@ -94,6 +94,8 @@ static bool makeMaps(void)
 static void walk(Visitor *v)
 {
     for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(v);
+    for (const GcTable *const *t = heap.tables; *t != NULL; t++)
+        if ((*t)->visitKept != NULL) (*t)->visitKept(v);
     do {
         while (check.depth > 0) {
             StgClosure *obj = check.todo[--check.depth];

@@ -2,6 +2,7 @@
 #include "os/internal.h"
 
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,6 +27,17 @@ static struct Topology {
     unsigned *nodeOfCpu;  /* [cpuLimit] the node of each CPU */
     unsigned cpuLimit;
 } topology;
+
+/* What threads ask that know nothing of inits: a copy of nodeOfCpu. Somebody may always be reading the last one, so they are kept, each content
+ * once: there are as many as different topologies were asked for. */
+struct NodeMap {
+    struct NodeMap *next; /* [const] */
+    unsigned nodes;       /* [const] */
+    unsigned cpuLimit;    /* [const] */
+    unsigned nodeOfCpu[]; /* [const] */
+};
+static struct NodeMap *maps;           /* written by init */
+static _Atomic(struct NodeMap *) current; /* NULL: one node. Release to write, acquire to read: its content */
 
 /* ---------------------------------------------------------------- lists of places */
 
@@ -127,6 +139,27 @@ static bool makeTables(const struct PlaceList *list, unsigned pretended) {
     return true;
 }
 
+static struct NodeMap *findMap(void) {
+    struct NodeMap *map = maps;
+    size_t bytes = topology.cpuLimit * sizeof *map->nodeOfCpu;
+    while (map && (map->nodes != topology.nodes || map->cpuLimit != topology.cpuLimit || memcmp(map->nodeOfCpu, topology.nodeOfCpu, bytes) != 0))
+        map = map->next;
+    return map;
+}
+
+static bool publishMap(void) {
+    struct NodeMap *map = topology.nodes > 1 ? findMap() : NULL;
+    if (!map && topology.nodes > 1) {
+        size_t bytes = topology.cpuLimit * sizeof *map->nodeOfCpu;
+        if (!(map = rtsMalloc(sizeof *map + bytes))) return false;
+        *map = (struct NodeMap){.next = maps, .nodes = topology.nodes, .cpuLimit = topology.cpuLimit};
+        memcpy(map->nodeOfCpu, topology.nodeOfCpu, bytes);
+        maps = map;
+    }
+    atomic_store_explicit(&current, map, memory_order_release);
+    return true;
+}
+
 static bool buildTopology(struct PlaceList *list, const struct CpuMask *usable, unsigned pretended) {
     if (!(pretended ? dealPlaces(list, usable, pretended) : findPlaces(list, usable))) return false;
     if (!makeTables(list, pretended)) return false;
@@ -136,7 +169,7 @@ static bool buildTopology(struct PlaceList *list, const struct CpuMask *usable, 
     listCpus();
     topology.foreign = list->foreign;
     topology.real = !pretended && !list->foreign;
-    return true;
+    return publishMap();
 }
 
 bool topologyInit(unsigned debug_numa_nodes, char *err, size_t n) {
@@ -163,16 +196,19 @@ void topologyDestroy(void) {
     rtsFree(topology.cpu);
     rtsFree(topology.nodeOfCpu);
     topology = (struct Topology){0};
+    atomic_store_explicit(&current, NULL, memory_order_relaxed);
 }
 
 void topologyForget(void) {
+    atomic_store_explicit(&current, NULL, memory_order_relaxed);
     topology = (struct Topology){0};
 }
 
 /* ---------------------------------------------------------------- answers */
 
 unsigned topologyNodes(void) {
-    return topology.nodes ? topology.nodes : 1;
+    const struct NodeMap *map = atomic_load_explicit(&current, memory_order_acquire);
+    return map ? map->nodes : 1;
 }
 
 bool topologyIsReal(void) {
@@ -180,12 +216,13 @@ bool topologyIsReal(void) {
 }
 
 unsigned topologyNodeOfCpu(unsigned cpu) {
-    if (topology.nodes <= 1) return 0;
-    return cpu < topology.cpuLimit ? topology.nodeOfCpu[cpu] : cpu % topology.nodes;
+    const struct NodeMap *map = atomic_load_explicit(&current, memory_order_acquire);
+    if (!map) return 0;
+    return cpu < map->cpuLimit ? map->nodeOfCpu[cpu] : cpu % map->nodes;
 }
 
 unsigned topologyCurrentNode(void) {
-    return topology.nodes <= 1 ? 0 : topologyNodeOfCpu(osCurrentCpu());
+    return atomic_load_explicit(&current, memory_order_relaxed) ? topologyNodeOfCpu(osCurrentCpu()) : 0;
 }
 
 unsigned topologyNodeOfCapability(unsigned capno) {

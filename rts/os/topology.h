@@ -11,7 +11,8 @@
  *   the system's own files, else one node.
  *
  * Ownership: written by topologyInit and topologyDestroy, which nobody may overlap; constant in between, read without locks.
- * Before the first init and after destroy there is one node without CPUs.
+ * Before the first init and after destroy there is one node without CPUs. Only topologyNodes, topologyNodeOfCpu and topologyCurrentNode may be called at any time: what they read
+ * stays.
  */
 #ifndef RTS_OS_TOPOLOGY_H
 #define RTS_OS_TOPOLOGY_H

@@ -65,6 +65,39 @@ CAPSTAN_IO(neededByBody, x, y)
     return done ? result : CAPSTAN_UNIT;
 }
 
+/* The structure says where the variable is. */
+struct Duel { HaskellObj *other; };
+static HaskellObj killOther(Stack *stack, void *arg)
+{
+    struct Duel *duel = arg;
+    rts_yield(stack);
+    rts_killThread(stack, *duel->other);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(throughTwo, other)
+{
+    struct Duel duel = { &other };
+    return rts_withMask(stack, RtsMaskedInterruptible, killOther, &duel); /* expect: unrooted */
+}
+
+/* One of several functions. */
+static HaskellObj ignoreOther(Stack *stack, void *arg) { return rts_int(stack, arg != NULL); }
+CAPSTAN_IO(oneOfTwo, other)
+{
+    struct Duel duel = { &other };
+    bool kills = rts_isSmallInt(rts_myThreadId(stack));
+    return rts_withMask(stack, RtsMaskedInterruptible, kills ? killOther : ignoreOther, &duel); /* expect: unrooted */
+}
+
+/* Nothing is known of the function: what was there before it only reads. */
+static HsInt (*const steps[])(Stack *, struct Two *) = { sum, sumTwice };
+CAPSTAN_IO(byTable, x, y, n)
+{
+    struct Two two = { .first = x, .second = y };
+    HsInt total = steps[rts_intValue(n)](stack, &two);
+    return rts_int(stack, total + rts_intValue(two.second));            /* expect: unrooted */
+}
+
 /* Stale when the function gets it. */
 static HsInt first(struct Two *two) { return rts_intValue(two->first); }
 CAPSTAN_IO(tooLate, x)
@@ -83,7 +116,18 @@ CAPSTAN_IO(arguments, f, x)
     return rts_callN(stack, f, 2, all);                                 /* expect: unrooted */
 }
 
-/* What was taken out in an array of pointers is kept by nobody. */
+/* Only what the function reads of it matters. */
+static HsInt firstOf(struct Two two) { return rts_intValue(two.first); }
+static HsInt countOf(struct Two two) { return two.count; }
+CAPSTAN_IO(copyPassed, x)
+{
+    struct Two two = { .first = x, .count = 2 };
+    rts_yield(stack);
+    HsInt n = countOf(two);
+    return rts_int(stack, n + firstOf(two));                            /* expect: unrooted */
+}
+
+/* The collector does not look into what malloc gave. */
 CAPSTAN_IO(allocated, x)
 {
     struct Two *two = malloc(sizeof *two);

@@ -164,6 +164,30 @@ CAPSTAN_IO(array, n)
     return all[which];
 }
 
+/* The structure says where the rooted variable is, and where the results go. */
+struct Duel { HaskellObj *other; HaskellObj first; HsInt rounds; };
+static HaskellObj killOther(Stack *stack, void *arg)
+{
+    struct Duel *duel = arg;
+    for (HsInt i = 0; i < duel->rounds; i++) {
+        rts_yield(stack);
+        rts_killThread(stack, *duel->other);
+    }
+    duel->first = rts_mkMVar(stack->cap);
+    return CAPSTAN_UNIT;
+}
+static HaskellObj keepOther(Stack *stack, void *arg) { return *((struct Duel *)arg)->other = rts_myThreadId(stack); }
+CAPSTAN_IO(throughTwo, other)
+{
+    struct Duel duel = { .other = &other, .rounds = 3 };
+    CAPSTAN_ROOTS(stack, other);
+    rts_withMask(stack, RtsMaskedInterruptible, killOther, &duel);
+    HaskellObj first = duel.first;
+    CAPSTAN_UNROOT(stack);
+    rts_writeMutVar(stack->cap, first, other);
+    return rts_withMask(stack, RtsMaskedInterruptible, keepOther, &duel);
+}
+
 /* The caller has rooted it, or the function does. */
 static void fill(Stack *stack, HaskellObj *box)
 {
@@ -279,6 +303,18 @@ HsInt ask(void)
     rts_unlock(cap);
     return n;
 }
+struct Call { Capability **cap; HaskellObj result; };
+static void makeCall(struct Call *call, HaskellObj p) { rts_eval(call->cap, p, &call->result); }
+HsInt askByStructure(HaskellObj f)
+{
+    Capability *cap = rts_lock();
+    struct Call call = { &cap, CAPSTAN_UNIT };
+    makeCall(&call, rts_apply(cap, f, CAPSTAN_UNIT));
+    HsInt n = rts_getInt(call.result) + rts_getInt(rts_mkInt(cap, 1));
+    rts_unlock(cap);
+    return n;
+}
+
 /* Only what never moves can be kept from one in-call to the next. */
 static HsInt askAgain(HaskellObj io)
 {

@@ -1,8 +1,10 @@
 """Calls: which are safepoints, what they do to the variables whose addresses they get, and the ones that mean something."""
+import os
+
 from clangtree import literal, position
-from typenames import ofNode, parameters
-from values import (CAP, FIXED, GIVEN, HEAP, INNER, NOTHING, PINNED, STILL, UNSET, Link, Safepoint, fresh, moves,
-                    pointer, under)
+from typenames import DEEP, ofNode, parameters
+from values import (CAP, FIRST, FIXED, GIVEN, HEAP, INNER, NOTHING, PINNED, STILL, UNSET, Link, Safepoint, fresh, offset,
+                    pointer)
 
 LOCKS = ('pthread_mutex_lock', 'pthread_rwlock_rdlock', 'pthread_rwlock_wrlock', 'pthread_spin_lock', 'mtx_lock')
 UNLOCKS = ('pthread_mutex_unlock', 'pthread_rwlock_unlock', 'pthread_spin_unlock', 'mtx_unlock')
@@ -82,25 +84,26 @@ class Calls:
     # ---- What a call does -----------------------------------------------------------------------------------------------
 
     def checkStructs(self, node, name, arguments, values):
-        for argument, value in zip(arguments, values):
+        callee = self.program.find(self.unit, name) if name else None
+        for i, (argument, value) in enumerate(zip(arguments, values)):
             for path, part in (value.parts or {}).items():
-                if part.stale:
+                if part.stale and (callee is None or (i, path) in callee.summary.reads):
                     self.useStale((('t', argument['id']), path), part, position(argument),
                                   'a field of %s' % self.describe(argument))
 
     def effects(self, node, name, arguments, values):
         why = self.program.isSafepoint(self.unit, node)
         known = self.knownEffects(name, arguments, values)
-        for summary, pairs in known:
+        for callee, pairs in known:
             for i, value in pairs.items():
-                self.checkReads(node, summary, i, value)
+                self.checkReads(node, callee, i, value)
         self.checkConstants(node, arguments, values)
         if why:
             kept = self.kept(name, values)
             self.passSafepoint(Safepoint(why, position(node), False), position(node), name)
             for place, value in kept:
                 self.st.store(place, value)
-        self.writeBack(node, name, arguments, values, known)
+        self.writeBack(node, name, arguments, values, known, why)
 
     def passSafepoint(self, why, pos, name):
         if self.managed:
@@ -115,15 +118,15 @@ class Calls:
         found = []
         callee = self.program.find(self.unit, name) if name else None
         if callee is not None:
-            found.append((callee.summary, {i: v for i, v in enumerate(values) if self.isAddress(v)}))
+            found.append((callee, {i: v for i, v in enumerate(values) if self.isAddress(v)}))
         for i, value in enumerate(values[:-1]):
             if value.addr is None or value.addr[0][0] != 'f' or not self.isAddress(values[i + 1]):
                 continue
-            passed = self.program.find(self.unit, value.addr[0][1])
-            if passed is not None and passed.contextParameter is not None:
+            passed = [self.program.find(self.unit, each) for each in value.addr[0][1]]
+            for function in passed if all(f is not None and f.contextParameter is not None for f in passed) else ():
                 if name in SAFE_CALLS:
-                    self.checkSafeCall(arguments[i], passed)
-                found.append((passed.summary, {passed.contextParameter: values[i + 1]}))
+                    self.checkSafeCall(arguments[i], function)
+                found.append((function, {function.contextParameter: values[i + 1]}))
         return found
 
     def kept(self, name, values):
@@ -132,8 +135,10 @@ class Calls:
         found = []
         for i, path in (callee.summary.keeps or ()) if callee is not None else ():
             if i < len(values) and self.isAddress(values[i]):
-                place = under(values[i].addr, path)
-                value = self.st.lookup(place)
+                place = self.follow(values[i].addr, path)
+                value = self.st.lookup(place) if place else None
+                if value is None and place and place[0][0] == 'p' and self.st.passed is None:
+                    value = fresh(HEAP | GIVEN | FIRST)
                 if value is not None and not value.flags & INNER:
                     found.append((place, value))
         return found
@@ -141,28 +146,45 @@ class Calls:
     def isAddress(self, value):
         return value.addr is not None and value.addr[0][0] in 'vpmt'
 
+    def follow(self, addr, path):
+        """Our name for a place that a callee knows by its path from what a parameter points to, or None."""
+        place = addr
+        for step in path:
+            if step == '->':
+                value = self.st.lookup(place)
+                if value is not None and self.isAddress(value):
+                    place = value.addr
+                elif value is None and place[0][0] == 'p' and len(place[1]) < DEEP:
+                    place = (place[0], place[1] + ('->',))
+                else:
+                    return None
+            else:
+                place = offset(place, step[1]) if isinstance(step, tuple) else (place[0], place[1] + (step,))
+        return place
+
     def checkSafeCall(self, argument, function):
         for key in function.summary.reads:
             self.report('safecall', position(argument), '%s reads the managed value %s while the capability is given up: hand it C data' %
                         (function.name, function.summary.reads[key]), (position(argument), key))
 
-    def checkReads(self, node, summary, i, address):
+    def checkReads(self, node, callee, i, address):
         """The callee reads memory of ours: it must not be stale before the call, and must be rooted if it reads it later."""
+        summary = callee.summary
         for key in summary.reads:
             if key[0] == i:
-                place = under(address.addr, key[1])
-                value = self.st.lookup(place)
+                place = self.follow(address.addr, key[1])
+                value = self.st.lookup(place) if place else None
                 if value is not None:
                     self.noteRead(place, value)
                     if value.stale:
                         self.useStale(place, value, position(node))
         for key, why in summary.requires.items():
             if key[0] == i:
-                self.checkRooted(node, under(address.addr, key[1]), why, key in summary.writes)
+                self.checkRooted(node, callee, self.follow(address.addr, key[1]), why, key in summary.writes)
 
-    def checkRooted(self, node, place, why, written):
-        value = self.st.lookup(place)
-        if value is None and place[0][0] == 'p':
+    def checkRooted(self, node, callee, place, why, written):
+        value = self.st.lookup(place) if place else None
+        if value is None and place and place[0][0] == 'p':
             value = fresh(HEAP)
         if value is None or value.stale or self.st.isRooted(place):
             return
@@ -172,8 +194,8 @@ class Calls:
             key = (self.numbers.get(place[0][1], -1), place[1])
             self.summary.requires.setdefault(key, why)
             return
-        self.report('unrooted', position(node), "'%s' is not rooted here, but the function called reads it after a safepoint (%s, line %d)" %
-                    (self.show(place), why.name, why.pos[1]), (place, why))
+        self.report('unrooted', position(node), "'%s' is not rooted here, and %s reads it after the safepoint %s (%s line %d)" %
+                    (self.show(place), callee.name, why.name, os.path.basename(why.pos[0]), why.pos[1]), (place, why))
 
     def checkConstants(self, node, arguments, values):
         """What a callee gets as const HaskellObj * it reads, and reads first."""
@@ -191,30 +213,49 @@ class Calls:
     def parameterTypes(self, node):
         return parameters(node['inner'][0].get('type', {}).get('qualType', ''))
 
-    def writeBack(self, node, name, arguments, values, known):
+    def writeBack(self, node, name, arguments, values, known, why):
         """What is written through the addresses that the call got is fresh afterwards."""
         covered = set()
-        for summary, pairs in known:
+        for callee, pairs in known:
             for i, value in pairs.items():
                 covered.add(value.addr)
-                for (number, path), kind in summary.writes.items():
+                for (number, path), kind in callee.summary.writes.items():
                     if number == i:
-                        self.freshen(under(value.addr, path), kind)
+                        self.freshen(self.follow(value.addr, path), kind)
         types = self.parameterTypes(node)
         for i, (argument, value) in enumerate(zip(arguments, values)):
             if value.addr in covered or not self.isAddress(value):
                 continue
             ofType = types[i] if i < len(types) else ofNode(argument)
             if not ofType.startswith('const ') and name not in ('free',):
-                self.written(value.addr, ofType)
+                self.written(value.addr, ofType, why)
+        for value in values:
+            if self.isAddress(value):
+                self.capabilitiesBehind(value.addr)
 
-    def written(self, addr, ofType):
+    def capabilitiesBehind(self, addr):
+        """A structure that says where the capability is kept: it is kept right there."""
+        for place in self.st.below(addr):
+            target = self.st.places[place].addr
+            if target is not None and target[0][0] in 'vp':
+                for below in self.st.below(target):
+                    if self.st.places[below].flags & CAP:
+                        self.freshen(below, CAP)
+
+    def written(self, addr, ofType, why):
+        """Nothing is known of the function that got the address.  A variable it will have written.  Of a structure, what was
+        set before is what it reads, and what was not set is what it writes."""
         base, path = addr
         whole = (base, path[:-1]) if path and path[-1] == 0 else addr
         places = self.st.below(whole)
-        for place in places:
-            self.freshen(place)
         to = self.types.pointee(ofType)
+        isVariable = to and (self.types.isObject(to) or self.types.isCapability(to))
+        for place in places:
+            value = self.st.places[place]
+            if isVariable or not why or not value.flags & HEAP or value.flags & UNSET:
+                self.freshen(place)
+        if not isVariable and why:
+            return
         if not places and to and self.types.leaves(to):
             for below, leaf in self.types.leaves(to):
                 self.assign((base, path + below), leaf, self.byType(leaf))
@@ -223,12 +264,14 @@ class Calls:
                 self.noteWrite((base, path + below), self.byType(leaf).flags)
 
     def freshen(self, place, kind=0):
+        if place is None:
+            return
         kind = kind or self.kinds.get(place, 0)
         self.noteWrite(place, kind)
         old = self.st.lookup(place)
         if old is None and not kind or old is not None and old.addr is not None:
             return
-        self.st.store(place, fresh(kind or old.flags & (HEAP | INNER | CAP)))
+        self.st.store(place, self.placed(fresh(kind or old.flags & (HEAP | INNER | CAP)), place))
         for other in self.st.matching(place):
             self.st.places[other] = self.st.places[other]._replace(stale=None)
 

@@ -5,11 +5,12 @@ An lvalue is one of ('place', place, type): a variable that is kept track of; ('
 """
 from calls import Calls
 from clangtree import inside, literal, position
-from typenames import MANY, ofNode, plain
+from typenames import DEEP, MANY, ofNode, plain
 from values import (CAP, FIRST, FIXED, GIVEN, HEAP, INNER, NOTHING, PINNED, STILL, UNSET, Safepoint, Value, fresh, isIndex, join,
                     moves, offset, pointer, vague)
 
 COMPARISONS = ('==', '!=', '<', '>', '<=', '>=')
+DEEPEST = 3
 TESTS = ('rts_isSmallInt', 'rts_isImmediate', 'rts_isImmediateOf')
 
 
@@ -44,14 +45,16 @@ class Expressions(Calls):
     def evaluateLater(self, node, evaluate, other):
         """As if the other operand had come first; what is found is reported, and the state stays."""
         before = self.st
-        if before is None:
+        if before is None or self.supposed == DEEPEST:   # each level doubles the work
             return
+        self.supposed += 1
         self.st = before.copy()
         self.st.safepoint(Safepoint(other[0], other[1], True))
         value = evaluate(node)
         if self.st is not None:
             self.checkOrder(node, value, other)
         self.st = before
+        self.supposed -= 1
 
     def checkOrder(self, node, value, other):
         values = value.parts.values() if value.parts else [value]
@@ -82,18 +85,17 @@ class Expressions(Calls):
         base, path = place
         text = self.names.get(base[1], base[1] if base[0] == 'g' else 'memory' if base[0] == 'm' else 'a value')
         arrow = base[0] == 'p'
-        if arrow and not path:
-            text, arrow = '*' + text, False
         for step in path:
-            if isIndex(step):
-                text += '[%s]' % ('' if step == '*' else step)
-            elif isinstance(step, tuple):
-                text += '[%s]' % ('' if step[1] == '*' else step[1])
-                arrow = False
+            if step == '->':
+                text, arrow = '(*%s)' % text if arrow else text, True
+                continue
+            index = step[1] if isinstance(step, tuple) else step
+            if isIndex(index):
+                text += '[%s]' % ('' if index == '*' else index)
             else:
                 text += ('->' if arrow else '.') + step
-                arrow = False
-        return text
+            arrow = False
+        return '*' + text if arrow else text
 
     # ---- Reading and writing -----------------------------------------------------------------------------------------
 
@@ -121,13 +123,15 @@ class Expressions(Calls):
             if place[0][0] == 'p' and moves(value):
                 value = Value(value.flags | GIVEN | FIRST, self.st.passed if value.flags & HEAP else None, None, None)
                 self.st.places[place] = value
+            elif place[0][0] == 'p' and len(place[1]) < DEEP and self.types.pointee(ofType) and not self.types.isStack(ofType):
+                value = self.st.places[place] = pointer((place[0], place[1] + ('->',)))
         return value
 
     def noteRead(self, place, value):
+        if value.flags & FIRST and place[0][1] in self.numbers:
+            self.summary.reads.setdefault((self.numbers[place[0][1]], place[1]), self.show(place))
         if value.flags & GIVEN and place[0][0] == 'p':
             key = (self.numbers.get(place[0][1], -1), place[1])
-            if value.flags & FIRST:
-                self.summary.reads.setdefault(key, self.show(place))
             if value.stale and value.flags & HEAP:
                 self.summary.requires.setdefault(key, value.stale)
 
@@ -308,7 +312,7 @@ class Expressions(Calls):
     def valueDeclRefExpr(self, node):
         target = node['referencedDecl']
         if target['kind'] == 'FunctionDecl':
-            return Value(STILL, None, (('f', target['name']), ()), None)
+            return Value(STILL, None, (('f', (target['name'],)), ()), None)
         return NOTHING
 
     def valueImplicitCastExpr(self, node):

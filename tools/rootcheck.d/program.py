@@ -1,8 +1,6 @@
 """The functions of a program: who calls whom, which of them may reach a safepoint, and what callers must know of them."""
-from calls import LOCKS
-from clangtree import isSystem, position
+from clangtree import Trouble, isSystem, position
 from typenames import Types, ofNode, parameters
-from values import Safepoint
 from walker import Summary, Walker
 
 ROUNDS = 8
@@ -239,7 +237,11 @@ class Program:
         if function.name in OWN:
             return
         walker = Walker(self, function)
-        walker.run()
+        try:
+            walker.run()
+        except Exception as trouble:
+            raise Trouble('%s:%d: %s cannot be checked: %s: %s' % (*position(function.node)[:2], function.name,
+                                                                   type(trouble).__name__, trouble)) from trouble
         self.checkMark(function, walker)
         function.summary, function.reports, function.passed = walker.summary, walker.reports, walker.passed
 

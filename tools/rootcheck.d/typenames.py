@@ -4,6 +4,7 @@ import re
 OBJECTS = re.compile(r'(struct )?(StgClosure_?|StgThunk|StgAP|StgPAP|StgMutVar|StgInd|StgArray|StgBytes|StgExternal|'
                      r'StgBoxed|StgMVar|StgThreadId|StgStaticThunk_?)')
 QUALIFIERS = re.compile(r'\b(const|volatile|restrict|__restrict|_Atomic)\b')
+DEEP = 6    # so many steps, and what a pointer of the caller's points to is not kept track of
 MANY = 40   # an array with more elements is looked at as a whole
 
 

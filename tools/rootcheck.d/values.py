@@ -1,9 +1,10 @@
 """What the checker knows about a variable at a place in the program: Value, and State for all of them.
 
 A place is (base, path).  The base is ('v', id) for a local variable, ('p', id) for what the parameter points to that the
-function was called with, ('m', id) for memory that this call of malloc gave, ('t', id) for a compound literal, and
-('g', name) for a variable with static storage.  The path says which field or element: names, numbers, '*' for an
-element that is not known, and ('+', i) for the i-th thing behind the one that a pointer points to.
+function was called with, ('m', id) for memory that this call of malloc gave, ('t', id) for a compound literal,
+('g', name) for a variable with static storage, and ('f', names) for one of these functions.  The path says which field or
+element: names, numbers, '*' for an element that is not known, ('+', i) for the i-th thing behind the one that a pointer
+points to, and '->' for what the pointer at that place of the caller's memory points to.
 """
 from collections import namedtuple
 
@@ -52,7 +53,15 @@ def join(a, b):
         flags &= ~PINNED
     elif a.flags & STILL or b.flags & STILL:
         flags |= (a.flags | b.flags) & PINNED   # an immediate beside it changes nothing
-    return Value(flags, a.stale or b.stale, a.addr if a.addr == b.addr else None, None)
+    return Value(flags, a.stale or b.stale, joinAddresses(a.addr, b.addr), None)
+
+
+def joinAddresses(a, b):
+    if a == b:
+        return a
+    if a is not None and b is not None and a[0][0] == b[0][0] == 'f':
+        return (('f', tuple(sorted(set(a[0][1] + b[0][1])))), ())   # one of several functions
+    return None
 
 
 def isIndex(step):
@@ -69,13 +78,6 @@ def offset(place, i):
         i = '*' if '*' in (last[1], i) else last[1] + i
         path = path[:-1]
     return (base, path) if i == 0 else (base, path + (('+', i),))
-
-
-def under(place, path):
-    """The place at a path below what a pointer to place points to."""
-    if path and isinstance(path[0], tuple):
-        place, path = offset(place, path[0][1]), path[1:]
-    return (place[0], place[1] + path)
 
 
 def alike(a, b):

@@ -6,23 +6,29 @@ through until the states at its labels stay the same.
 from clangtree import isStatement, position
 from expressions import Expressions
 from typenames import ofNode
-from values import CAP, FIXED, HEAP, NOTHING, UNSET, State, fresh, joinStates, moves, pointer
+from values import (CAP, FIRST, FIXED, HEAP, INNER, NOTHING, PINNED, STILL, UNSET, State, fresh, join, joinStates, moves,
+                    pointer)
 
 PASSES = 30
-LABELS = ('CompoundStmt', 'CaseStmt', 'DefaultStmt', 'LabelStmt', 'SwitchStmt')
 
 
 class Summary:
     """What callers must know of a function.  Keys are (parameter's number, path below what it points to).
 
-    reads: what it reads that it did not write; requires: what it reads after a safepoint, so that the caller must have
-    rooted it; keeps: what it roots itself around its safepoints; writes: what it may write, HEAP or CAP or neither; gives: the flags of the value that it returns, None if it never returned yet; passes: a safepoint after which it returned, or None."""
+    reads     what it reads that it did not write, also in structures that it gets by value
+    requires  what it reads after a safepoint, so that the caller must have rooted it
+    keeps     what it roots itself around its safepoints
+    writes    what it may write: HEAP or CAP or neither
+    gives     the flags of the value that it returns, None if it never returned yet
+    passes    a safepoint after which it returned, or None"""
 
     def __init__(self):
-        self.reads, self.requires, self.writes, self.keeps, self.gives, self.passes = {}, {}, {}, None, None, None
+        self.reads, self.requires, self.writes = {}, {}, {}
+        self.keeps = self.gives = self.passes = None
 
     def key(self):
-        return (frozenset(self.reads), frozenset(self.requires), frozenset(self.writes), self.keeps, self.gives, self.passes is None)
+        return (frozenset(self.reads), frozenset(self.requires), frozenset(self.writes), self.keeps, self.gives,
+                self.passes is None)
 
 
 class Walker(Expressions):
@@ -45,6 +51,7 @@ class Walker(Expressions):
         self.managed = any(self.types.isStack(ofNode(p)) for p in self.parameters)
         self.kinds = {}         # place: what is kept there, HEAP or CAP
         self.here = None        # the cast that is evaluated
+        self.supposed = 0       # how many operands are evaluated as if others had come first
 
     # ---- Reports -----------------------------------------------------------------------------------------------
 
@@ -83,7 +90,7 @@ class Walker(Expressions):
         for path, leaf in leaves:
             kind = self.byType(leaf)
             still = path == () and self.numbers[parameter['id']] in self.function.still
-            self.st.places[(place[0], path)] = FIXED if still else kind
+            self.st.places[(place[0], path)] = FIXED if still else kind if path == () else fresh(kind.flags | FIRST)
             self.kinds[(place[0], path)] = kind.flags
         if not leaves and self.types.pointee(name) and not self.types.isStack(name):
             self.st.places[place] = pointer((('p', parameter['id']), ()))
@@ -260,12 +267,9 @@ class Walker(Expressions):
         self.summary.keeps = kept if self.summary.keeps is None else self.summary.keeps & kept
 
     def gives(self, value):
-        flags = value.flags & (HEAP | CAP | 2 | 16 | 32)
+        value = fresh(value.flags & (HEAP | INNER | CAP | STILL | PINNED))
         old = self.summary.gives
-        if old is not None and flags != old:
-            both = flags & old & (16 | 32)
-            flags = ((flags | old) & ~(16 | 32)) | both
-        self.summary.gives = flags
+        self.summary.gives = (value if old is None else join(fresh(old), value)).flags
 
     # ---- Loops -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,330 @@
+#include "gc/mark.h"
+
+#include "base/report.h"
+#include "gc/crew.h"
+#include "gc/fields.h"
+#include "os/os.h"
+
+/* How long a slice takes at least, unless less was left, and at most; how often it looks at the clock. */
+#define LEAST_SLICE_NS 1000000u
+#define MOST_SLICE_NS  6000000u
+#define OBJECTS_A_LOOK 64
+/* Objects that are on their way into the cache while one is looked into. */
+#define AHEAD 8
+/* Elements of an array that are visited at a time. */
+#define PIECE 4096
+/* Smaller holes are not worth the look. */
+#define LEAST_HOLE 16
+
+static struct {
+    bool rooted;           /* roots have been visited */
+    RememberedSet stack;   /* marked, and still to be looked into */
+    StgClosure *ring[AHEAD];
+    unsigned first, length;
+    StgArray *array;       /* a long one that is being looked into */
+    size_t next;           /* its next element */
+    size_t words;          /* of what was marked */
+    size_t oldAtStart;     /* words of old objects when it began */
+} mark;
+
+/* ---- The stack ---- */
+
+void pushShaded(RememberedSet *set, StgClosure *obj) { rememberSlot(set, (HaskellObj *)(void *)obj); }
+
+static StgClosure *popShaded(RememberedSet *set)
+{
+    if (set->blocks == NULL) return NULL;
+    if (set->free == (HaskellObj **)(void *)set->blocks->start && !dropFirstChunk(set)) return NULL;
+    return (StgClosure *)(void *)*--set->free;
+}
+
+/* ---- Marking ---- */
+
+void shadeGroup(GcThread *g, Block *b)
+{
+    if (!tryBlockFlag(b, BLOCK_REACHED) || !(b->flags & BLOCK_LARGE)) return;
+    pushShaded(&g->shaded, (StgClosure *)b->start);
+}
+
+void shadeStore(Nursery *nursery, HaskellObj v)
+{
+    if (rts_isImmediate(v) || v == NULL || !isInHeap(v)) return;
+    Block *b = blockOf(v);
+    if (blockFlags(b) & (BLOCK_LARGE | BLOCK_PINNED) ? tryBlockFlag(b, BLOCK_REACHED) : tryMark(v)) pushShaded(&nursery->shaded, v);
+}
+
+/* What slot refers to is reached.  Finished thunks on the way are left out, except before something young: that may not come into an old slot
+ * unremembered, and is the minor collections' business. */
+static void markSlot(Visitor *v, HaskellObj *slot)
+{
+    HaskellObj before = *slot, obj = before;
+    while (!rts_isImmediate(obj) && obj != NULL && isInHeap(obj)) {
+        Block *b = blockOf(obj);
+        if (b->flags & BLOCK_YOUNG) break;
+        if (b->flags & (BLOCK_LARGE | BLOCK_PINNED)) {
+            if (tryBlockFlag(b, BLOCK_REACHED) && b->flags & BLOCK_LARGE) pushShaded(&mark.stack, obj);
+            break;
+        }
+        HaskellObj value = obj->info->kind <= CLOSURE_FUN ? NULL : standsFor(obj, obj->info);
+        if (value == NULL || isYoung(value)) {
+            if (isMarked(obj)) break;
+            setMark(obj);
+            pushShaded(&mark.stack, obj);
+            break;
+        }
+        obj = value;
+    }
+    if (obj != before) *slot = obj;
+}
+
+static Visitor marker = { .visit = markSlot, .marks = true };
+
+/* A marked object is looked into. */
+static void look(StgClosure *obj)
+{
+    Block *b = blockOf(obj);
+    size_t words = b->flags & BLOCK_LARGE ? (size_t)(b->free - b->start) : wordsOf(obj, obj->info);
+    mark.words += words;
+    if (!(b->flags & BLOCK_LARGE)) {
+        b->live += (uint32_t)words;
+    } else if (obj->info->kind == CLOSURE_ARRAY) {
+        mark.array = (StgArray *)obj;
+        mark.next = 0;
+        return;
+    }
+    eachField(obj, markSlot, &marker);
+}
+
+static void lookIntoArray(void)
+{
+    size_t left = mark.array->length - mark.next, n = left < PIECE ? left : PIECE;
+    visitAll(mark.array->elems + mark.next, n, markSlot, &marker);
+    mark.next += n;
+    if (n == left) mark.array = NULL;
+}
+
+/* false: there is nothing to look into. */
+static bool lookIntoOne(void)
+{
+    if (mark.array != NULL) {
+        lookIntoArray();
+        return true;
+    }
+    while (mark.length < AHEAD) {
+        StgClosure *obj = popShaded(&mark.stack);
+        if (obj == NULL) break;
+        __builtin_prefetch(obj);
+        mark.ring[(mark.first + mark.length++) % AHEAD] = obj;
+    }
+    if (mark.length == 0) return false;
+    StgClosure *obj = mark.ring[mark.first];
+    mark.first = (mark.first + 1) % AHEAD;
+    mark.length--;
+    look(obj);
+    return true;
+}
+
+void followMarks(void)
+{
+    while (lookIntoOne()) {}
+}
+
+/* Until so many words are marked; for LEAST_SLICE_NS in any case, and for no more than MOST_SLICE_NS.  true: nothing is left. */
+static bool doSlice(size_t words)
+{
+    uint64_t began = osMonotonicNanos();
+    for (unsigned n = 1; lookIntoOne(); n++) {
+        if (mark.array == NULL && n % OBJECTS_A_LOOK != 0) continue;
+        uint64_t took = osMonotonicNanos() - began;
+        if (took >= MOST_SLICE_NS || (took >= LEAST_SLICE_NS && mark.words >= words)) return false;
+    }
+    return true;
+}
+
+/* It should be over when half of what may become old meanwhile has. */
+static size_t wordsDue(void)
+{
+    size_t room = (heap.majorAt - mark.oldAtStart) / 2 + 1, became = heap.oldWords - mark.oldAtStart;
+    return (size_t)((double)mark.oldAtStart * (double)became / (double)room);
+}
+
+/* ---- Holes ---- */
+
+/* The first marked word of a block at or behind p; its limit: none. */
+static StgWord *nextMarked(const Block *b, StgWord *p)
+{
+    while (p < b->limit) {
+        uint64_t bits = *markWordOf(p) & ~(markBitOf(p) - 1);
+        StgWord *first = (StgWord *)((uintptr_t)p & ~(uintptr_t)511);
+        if (bits != 0) return first + __builtin_ctzll(bits);
+        p = first + 64;
+    }
+    return b->limit;
+}
+
+/* The next hole of b at or behind *at, which is left behind it: from *from to *at.  false: there is none. */
+static bool nextHole(const Block *b, StgWord **at, StgWord **from)
+{
+    while (*at < b->limit) {
+        StgWord *next = nextMarked(b, *at);
+        *from = *at;
+        *at = next;
+        if (next > *from) return true;
+        *at = next + wordsOf((StgClosure *)next, ((StgClosure *)next)->info);
+    }
+    return false;
+}
+
+static Block *popRecyclable(void)
+{
+    Block *b = atomic_load_explicit(&heap.recyclable, memory_order_acquire);
+    /* None comes back while others may pop: so the link is right. */
+    while (b != NULL && !atomic_compare_exchange_weak_explicit(&heap.recyclable, &b, b->todo, memory_order_acquire, memory_order_acquire)) {}
+    return b;
+}
+
+bool takeHole(GcThread *g, Space *s, size_t words)
+{
+    for (;;) {
+        Block *b = g->holeBlock;
+        if (b == NULL) {
+            if (heap.marking || (b = popRecyclable()) == NULL) return false;
+            g->holeBlock = b;
+            g->holeAt = b->start;
+        }
+        for (StgWord *from; nextHole(b, &g->holeAt, &from);) {
+            if ((size_t)(g->holeAt - from) < (words < LEAST_HOLE ? LEAST_HOLE : words)) continue;
+            s->block = b;
+            s->free = from;
+            s->limit = g->holeAt;
+            if (s->limit == b->limit) b->free = b->limit;
+            return true;
+        }
+        g->holeBlock = NULL;
+    }
+}
+
+void forgetHoles(void)
+{
+    heap.recyclable = NULL;
+    for (unsigned i = 0; i < MAX_COLLECTORS; i++) collectors[i].holeBlock = NULL;
+}
+
+/* ---- The dead ---- */
+
+static bool hasMarks(const Block *b)
+{
+    return nextMarked(b, b->start) < b->limit;
+}
+
+static void poisonHoles(const Block *b)
+{
+    for (StgWord *at = b->start, *from; nextHole(b, &at, &from);)
+        for (StgWord *p = from; p < at; p++) *p = POISON_WORD;
+}
+
+static size_t sweepSmall(void)
+{
+    size_t words = 0;
+    Block *kept = NULL, *recyclable = NULL;
+    for (Block *b = heap.old, *next; b != NULL; b = next) {
+        next = b->link;
+        if (!hasMarks(b)) {
+            dropBlock(b);
+            continue;
+        }
+        words += b->live;
+        b->link = kept;
+        kept = b;
+        if (POISONS_HOLES) poisonHoles(b);
+        if (b->live > BLOCK_WORDS / 4 * 3) continue;
+        b->todo = recyclable;
+        recyclable = b;
+    }
+    heap.old = kept;
+    heap.recyclable = recyclable;
+    return words;
+}
+
+static size_t sweepGroups(Block **list)
+{
+    size_t words = 0;
+    for (Block **link = list; *link != NULL;) {
+        Block *b = *link;
+        if (b->flags & BLOCK_REACHED) {
+            words += (size_t)(b->free - b->start);
+            link = &b->link;
+            continue;
+        }
+        *link = b->link;
+        heap.fixed -= blocksForGroup(b->blocks);
+        freeBlocks(b);
+    }
+    return words;
+}
+
+/* ---- From beginning to end ---- */
+
+static void clearGroups(Block *list)
+{
+    for (Block *b = list; b != NULL; b = b->link) b->flags &= ~(uint32_t)BLOCK_REACHED;
+}
+
+void beginMarking(void)
+{
+    collectOpenBlocks();
+    forgetHoles();
+    for (Block *b = heap.old; b != NULL; b = b->link) {
+        clearMarks(b);
+        b->live = 0;
+    }
+    clearGroups(heap.large);
+    clearGroups(heap.pinned);
+    forgetRemembered(&mark.stack);
+    mark.rooted = false;
+    mark.length = mark.first = 0;
+    mark.array = NULL;
+    mark.words = 0;
+    mark.oldAtStart = heap.oldWords;
+    heap.marking = true;
+}
+
+static void takeShaded(Nursery *const *nurseries, unsigned count)
+{
+    for (unsigned i = 0; i < crewSize(); i++) moveRemembered(&collectors[i].shaded, &mark.stack);
+    for (unsigned i = 0; i < count; i++) moveRemembered(&nurseries[i]->shaded, &mark.stack);
+}
+
+void abandonMarking(Nursery *const *nurseries, unsigned count)
+{
+    if (!heap.marking) return;
+    takeShaded(nurseries, count);
+    forgetRemembered(&mark.stack);
+    heap.marking = false;
+}
+
+static void finishMarking(void)
+{
+    heap.judging = true;
+    visitRoots(&marker);
+    followLive(&marker);
+    visitDead(&marker);
+    sweepTables(false);
+    heap.judging = false;
+    heap.marking = false;
+    collectOpenBlocks();
+    heap.oldWords = sweepSmall() + sweepGroups(&heap.large) + sweepGroups(&heap.pinned);
+}
+
+bool continueMarking(Nursery *const *nurseries, unsigned count)
+{
+    takeShaded(nurseries, count);
+    if (!mark.rooted) {
+        visitRoots(&marker);
+        gcThreads.scanAll(&marker);
+        mark.rooted = true;
+    }
+    if (!doSlice(wordsDue()) || heap.forgot) return false;
+    finishMarking();
+    return true;
+}

@@ -1,0 +1,41 @@
+/* gc/mark.h: finding out which old objects live, a little at a time, and giving their neighbours' places to others.
+ *
+ * A copying collection of a large heap takes long.  So once enough has become old since the last one, old objects are marked instead, in
+ * slices that follow minor collections, while the program goes on in between; what is not marked in the end is dead, and its place is a hole in its block that
+ * is filled with what becomes old later.  Nothing old moves.
+ *
+ * What makes that right (the invariant of Dijkstra's on-the-fly marking, with roots looked at again in the end):
+ *   - Marked is what was reached; what was marked and not yet looked into is on a stack (shaded), one of each collecting thread and of each nursery.
+ *   - A store of an old object into an old one shades the former (shadeStore), since the latter may have been looked into already.
+ *   - Each minor collection shades the old objects that its roots and young objects refer to.  What has become old in it is marked, and was looked into.
+ *   - When the marking begins, the roots that minor collections leave out are visited: stable pointers, static thunks, threads that rest.  A thread that runs later
+ *     is dirty, and scanned by the next minor collection.
+ *   - It ends in the pause of a minor collection: after that nothing young refers to an old object that is not marked; stable pointers and static
+ *     thunks are visited once more; then what is shaded is followed to its end.
+ * Threads that are blocked for ever are not looked for: copying collections of everything do that, those that are asked for and those of an idle program.
+ *
+ * Marks are bits beside the heap (block.h), for large and pinned groups the flag REACHED.
+ * See: Dijkstra, Lamport et al., On-the-fly garbage collection, 1978; Blackburn, McKinley: Immix, 2008, for filling holes. */
+#ifndef GC_MARK_H
+#define GC_MARK_H
+
+#include "gc/gct.h"
+
+/* A marking begins, before the minor collection that starts it: no mark is set. */
+void beginMarking(void);
+/* After a minor collection: look at roots, if it was the first; do a slice; finish, if nothing is left.  true: it is over, and dead objects are gone. */
+bool continueMarking(Nursery *const *nurseries, unsigned count);
+/* All is going to be copied instead. */
+void abandonMarking(Nursery *const *nurseries, unsigned count);
+
+/* Remember to look into an old object that has been marked. */
+void pushShaded(RememberedSet *set, StgClosure *obj);
+/* A large or pinned old group was reached. */
+void shadeGroup(GcThread *g, Block *b);
+
+/* Let s be a hole of so many words at least, in an old block.  false: there is none. */
+bool takeHole(GcThread *g, Space *s, size_t words);
+/* No holes are filled any more. */
+void forgetHoles(void);
+
+#endif

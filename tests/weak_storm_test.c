@@ -1,0 +1,219 @@
+/*
+ * Weak pointers made, looked at, finalized by hand and dying on many threads at once: each finalizer runs once.
+ */
+#include "keeping.h"
+
+enum { STORM_SLOTS = 64, STORM_THREADS = 4, STORM_MOST = 40000 };
+static struct {
+    _Atomic unsigned char managed[STORM_MOST], inC[STORM_MOST]; /* how often each finalizer ran */
+    _Atomic unsigned made, wrong, seed, managedRan, cRan;
+    HsStablePtr keys, weaks; /* arrays of STORM_SLOTS */
+    HsInt rounds;
+} st;
+
+CAPSTAN_IO(stormFinalizer, n)
+{
+    if (st.managed[rts_getInt(rts_force(stack, n))]++ != 0) st.wrong++;
+    st.managedRan++;
+    return CAPSTAN_UNIT;
+}
+static void stormCFinalizer(void *ctx, void *ptr)
+{
+    if (st.inC[(uintptr_t)ptr]++ != 0) st.wrong++;
+    st.cRan++;
+}
+
+static void stormMake(Stack *stack, unsigned slot)
+{
+    HsInt n = st.made++;
+    if (n >= STORM_MOST) {
+        st.made--;
+        return;
+    }
+    Capability *cap = stack->cap;
+    HaskellObj key = thing(cap, n), value = rts_mkMutVar(cap, rts_mkInt(cap, n));
+    HaskellObj weak = rts_mkWeak(cap, key, value, rts_apply(cap, &stormFinalizer_closure, rts_mkInt(cap, n)));
+    if (!rts_addCFinalizerToWeak(cap, weak, stormCFinalizer, NULL, (void *)(uintptr_t)n)) st.wrong++;
+    rts_setElem(cap, kept(st.keys), slot, key);
+    rts_setElem(cap, kept(st.weaks), slot, weak);
+}
+
+/* The key first: while it is held the weak pointer must not die by itself. */
+static void stormLook(unsigned slot)
+{
+    HaskellObj key = rts_getElem(kept(st.keys), slot), weak = rts_getElem(kept(st.weaks), slot), value;
+    if (key == CAPSTAN_UNIT || weak == CAPSTAN_UNIT || !rts_deRefWeak(weak, &value)) return;
+    HsInt n = numberOf(value);
+    if (n < 0 || n >= (HsInt)st.made || st.managed[n] != 0) st.wrong++;
+}
+
+CAPSTAN_IO(stormUse)
+{
+    uint64_t seed = st.seed++;
+    for (HsInt i = 0; i < st.rounds; i++) {
+        unsigned slot = nextRandom(&seed) % STORM_SLOTS;
+        switch (nextRandom(&seed) % 8) {
+        case 0:
+        case 1:
+        case 2: stormMake(stack, slot); break;
+        case 3: rts_setElem(stack->cap, kept(st.keys), slot, CAPSTAN_UNIT); break;
+        case 4: {
+            HaskellObj weak = rts_getElem(kept(st.weaks), slot);
+            if (weak != CAPSTAN_UNIT) rts_finalizeWeak(stack, weak);
+            break;
+        }
+        case 5:
+            if (nextRandom(&seed) % 8 == 0) rts_collect(stack, nextRandom(&seed) % 8 == 0);
+            break;
+        default: stormLook(slot); break;
+        }
+        rts_poll(stack);
+    }
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(stormAll)
+{
+    HaskellObj done = rts_mkMVar(stack->cap);
+    CAPSTAN_ROOTS(stack, done);
+    for (int i = 0; i < STORM_THREADS; i++) FORK(stack, schedReport, &stormUse_closure, done);
+    for (int i = 0; i < STORM_THREADS; i++) CHECK(rts_takeMVar(stack, done) == CAPSTAN_UNIT);
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+static void *stormCall(void *unused)
+{
+    for (int i = 0; i < 3; i++) {
+        HsInt ignored;
+        if (runStatus(&stormAll_closure, NULL, &ignored, NULL, 0) != Success) st.wrong++;
+        hs_perform_gc();
+    }
+    return NULL;
+}
+
+static void testStorm(void **state)
+{
+    memset(&st, 0, sizeof st);
+    st.seed = 1;
+    st.rounds = many(1000);
+    Capability *cap = rts_lock();
+    st.keys = keep(rts_mkArray(cap, STORM_SLOTS, CAPSTAN_UNIT));
+    st.weaks = keep(rts_mkArray(cap, STORM_SLOTS, CAPSTAN_UNIT));
+    rts_unlock(cap);
+    pthread_t other = spawn(stormCall, NULL);
+    stormCall(NULL);
+    joinThread(other);
+    assert_int_equal(failedChecks, 0);
+    hs_free_stable_ptr(st.keys);
+    hs_free_stable_ptr(st.weaks);
+    hs_perform_gc();
+    AWAIT(st.managedRan >= st.made);
+    hs_perform_gc(); /* what the managed ones kept */
+    AWAIT(st.cRan >= st.made);
+    assert_int_equal(st.wrong, 0);
+    assert_int_equal(st.managedRan, st.made);
+    assert_int_equal(st.cRan, st.made);
+}
+
+/* ---- A heap that is large enough to be marked a little at a time ---- */
+
+enum { MARKED_KEYS = 1000 };
+static HsStablePtr bulk, markedKeys, markedWeaks, markedTable;
+static StgWord markedHashes[MARKED_KEYS];
+
+CAPSTAN_IO(makeMarked)
+{
+    HaskellObj large = rts_mkArray(stack->cap, 400000, CAPSTAN_UNIT), keys = rts_mkArray(stack->cap, MARKED_KEYS, CAPSTAN_UNIT);
+    HaskellObj weaks = rts_mkArray(stack->cap, MARKED_KEYS, CAPSTAN_UNIT), table = rts_mkWeakTable(stack->cap);
+    CAPSTAN_ROOTS(stack, large, keys, weaks, table);
+    for (HsInt i = 0; i < 400000; i++) {
+        rts_setElem(stack->cap, large, (size_t)i, thing(stack->cap, i));
+        rts_poll(stack);
+    }
+    for (HsInt i = 0; i < MARKED_KEYS; i++) {
+        HaskellObj key = thing(stack->cap, i);
+        rts_setElem(stack->cap, keys, (size_t)i, key);
+        rts_setElem(stack->cap, weaks, (size_t)i, rts_mkWeak(stack->cap, key, thing(stack->cap, i), noteAction(stack->cap, i)));
+        CHECK(rts_weakTableInsert(stack->cap, table, key, rts_mkMutVar(stack->cap, key)));
+        markedHashes[i] = rts_identityHash(stack->cap, key);
+    }
+    bulk = keep(large);
+    markedKeys = keep(keys);
+    markedWeaks = keep(weaks);
+    markedTable = keep(table);
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* Replaces a part of what lives, so that there is always more that has become old. */
+CAPSTAN_IO(churnMarked, seedValue)
+{
+    uint64_t seed = (uint64_t)rts_getInt(seedValue);
+    for (int i = 0; i < 20000; i++) {
+        size_t at = nextRandom(&seed) % 400000;
+        rts_setElem(stack->cap, kept(bulk), at, thing(stack->cap, (HsInt)at));
+        rts_poll(stack);
+    }
+    return CAPSTAN_UNIT;
+}
+
+static unsigned countWrong(bool *allDead)
+{
+    unsigned wrong = 0, alive = 0;
+    Capability *cap = rts_lock();
+    for (HsInt i = 0; i < MARKED_KEYS; i++) {
+        HaskellObj key = rts_getElem(kept(markedKeys), (size_t)i), value = CAPSTAN_UNIT;
+        bool lives = rts_deRefWeak(rts_getElem(kept(markedWeaks), (size_t)i), &value);
+        if (lives) wrong += numberOf(value) != i;
+        if (key == CAPSTAN_UNIT) {
+            alive += lives;
+            continue;
+        }
+        wrong += !lives || rts_identityHash(cap, key) != markedHashes[i];
+        wrong += !rts_weakTableLookup(cap, kept(markedTable), key, &value) || rts_readMutVar(value) != key;
+    }
+    *allDead = alive == 0;
+    rts_unlock(cap);
+    return wrong;
+}
+
+CAPSTAN_IO(dropOdd)
+{
+    for (size_t i = 1; i < MARKED_KEYS; i += 2) rts_setElem(stack->cap, kept(markedKeys), i, CAPSTAN_UNIT);
+    return CAPSTAN_UNIT;
+}
+
+static void testMarkedALittleAtATime(void **state)
+{
+    bool allDead = false;
+    run(&makeMarked_closure);
+    for (int i = 0; i < 3; i++) rts_performMinorGC();
+    assert_int_equal(countWrong(&allDead), 0);
+    clearNotes();
+    run(&dropOdd_closure);
+    allDead = false;
+    for (HsInt round = 0; round < 400 && !allDead; round++) {
+        runWith(&churnMarked_closure, CAPSTAN_SMALL_INT(round));
+        assert_int_equal(countWrong(&allDead), 0);
+    }
+    assert_true(allDead);
+    AWAIT_NOTES(MARKED_KEYS / 2);
+    Capability *cap = rts_lock();
+    assert_int_equal(rts_weakTableSize(kept(markedTable)), MARKED_KEYS / 2);
+    rts_unlock(cap);
+    hs_perform_gc();
+    assert_int_equal(countWrong(&allDead), 0);
+}
+
+static int setUpMarked(void **state)
+{
+    RtsConfig config = hookedConfig(2); /* the heap is too large to be checked each time */
+    return setUpWith(state, &config);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ALL(testStorm), FOUR(testStorm), { "testMarkedALittleAtATime", testMarkedALittleAtATime, setUpMarked, disarmTest, NULL },
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

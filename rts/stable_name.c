@@ -245,6 +245,7 @@ static StgWord makeName(Capability *cap, HaskellObj v)
 
 HaskellObj rts_makeStableName(Capability *cap, HaskellObj v)
 {
+    needIdentity();
     StgWord name = makeName(cap, v);
     HaskellObj object = name == 0 ? NULL : newNamingObject(cap, &capstan_STABLE_NAME_info, name);
     return object == NULL ? CAPSTAN_POISON : object;
@@ -264,6 +265,7 @@ bool rts_eqStableName(HaskellObj a, HaskellObj b)
 
 StgWord rts_identityHash(Capability *cap, HaskellObj v)
 {
+    needIdentity();
     StgWord name = makeName(cap, v);
     return name == 0 ? 0 : hashOfName(name);
 }

@@ -303,7 +303,7 @@ static HaskellObj *elementToWrite(Capability *cap, HaskellObj *array, size_t i)
     return elementAt(*array, i);
 }
 
-void rts_setElem(Capability *cap, HaskellObj array, size_t i, HaskellObj v)
+void (rts_setElem)(Capability *cap, HaskellObj array, size_t i, HaskellObj v)
 {
     HaskellObj *p = elementToWrite(cap, &array, i);
     if (p != NULL) rts_storeSlot(cap, array, p, v);
@@ -326,7 +326,7 @@ HaskellObj rts_readMutVar(HaskellObj var)
     return var == NULL ? CAPSTAN_POISON : __atomic_load_n(&((StgMutVar *)var)->value, __ATOMIC_ACQUIRE);
 }
 
-void rts_writeMutVar(Capability *cap, HaskellObj var, HaskellObj v)
+void (rts_writeMutVar)(Capability *cap, HaskellObj var, HaskellObj v)
 {
     if (cap->dead != RTS_OK || !mayUse(cap)) return;
     var = expect(var, CLOSURE_MUTVAR, "a mutable variable");

@@ -72,6 +72,7 @@ static void pushFresh(Weak *w)
 
 HaskellObj rts_mkWeak(Capability *cap, HaskellObj key, HaskellObj value, HaskellObj finalizer)
 {
+    needIdentity();
     if (cap->dead != RTS_OK || key == CAPSTAN_POISON || value == CAPSTAN_POISON || finalizer == CAPSTAN_POISON) return CAPSTAN_POISON;
     if (key == NULL || value == NULL) {
         reportError(RTS_BAD_ARGUMENT, "rts_mkWeak: the key or the value is NULL");

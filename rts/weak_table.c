@@ -138,6 +138,7 @@ static Table *tableOf(HaskellObj v, const char *function)
 
 HaskellObj rts_mkWeakTable(Capability *cap)
 {
+    needIdentity();
     if (cap->dead != RTS_OK) return CAPSTAN_POISON;
     Table *t = rtsCalloc(1, sizeof *t);
     bool ok = t != NULL && resize(t, FIRST_BUCKETS);

@@ -729,12 +729,7 @@ static void testHeapIsReturned(void **state)
     assert_true(full.heap_bytes >= full.live_bytes);
     list = NULL;
     /* What is free goes back some seconds later, when it is certain that it is not needed. */
-    for (int tries = 0; tries < 200; tries++) {
-        collectBetween();
-        rts_getCounts(&empty);
-        if (empty.heap_bytes < 24u << 20) break;
-        usleep(50000);
-    }
+    for (int tries = 0; tries < 200 && (collectBetween(), rts_getCounts(&empty), empty.heap_bytes >= 24u << 20); tries++) usleep(50000);
     assert_true(empty.live_bytes < 1u << 20);
     assert_true(empty.heap_bytes < 24u << 20);
     assert_true(empty.peak_heap_bytes >= full.heap_bytes);

@@ -371,8 +371,10 @@ static void printSwitches(void)
     if (dir != NULL) closedir(dir);
 }
 
+static _Atomic int arrived;
 CAPSTAN_IO(waitForKept)
 {
+    arrived++;
     return rts_readMVar(stack, keptMVar());
 }
 CAPSTAN_IO(delayFar)
@@ -408,10 +410,17 @@ static void testIdle(void **state)
     skip();
 #endif
     pthread_t callers[3];
+    arrived = 0;
     run(&forkWaiters_closure);
     for (int i = 0; i < 3; i++) callers[i] = spawn(waitInCall, NULL);
     /* Beyond the collection that looks for threads that are lost, and the look that gives stacks back, wherever a busy machine lets them be. */
-    for (uint64_t last = 0, now; (now = countSwitches()) != last; last = now) sleepMs(700);
+    while (arrived < 100 + 3) sleepMs(1);
+    int quiet = 0;
+    for (uint64_t last = 0, now; quiet < 2; last = now) {
+        sleepMs(600);
+        now = countSwitches();
+        quiet = now == last ? quiet + 1 : 0;
+    }
     uint64_t before = countSwitches();
     if (seconds != NULL) printSwitches();
     sleepMs(1000 * (seconds == NULL ? 1 : atoi(seconds)));

@@ -116,16 +116,20 @@ static void testStorm(void **state)
 
 /* ---- A heap that is large enough to be marked a little at a time ---- */
 
-enum { MARKED_KEYS = 1000 };
+#ifdef CAPSTAN_TORTURE /* marks all the time, and collects at every fourth safepoint */
+enum { MARKED_KEYS = 100, BULK = 1000, CHURN = 100 };
+#else
+enum { MARKED_KEYS = 1000, BULK = 400000, CHURN = 20000 };
+#endif
 static HsStablePtr bulk, markedKeys, markedWeaks, markedTable;
 static StgWord markedHashes[MARKED_KEYS];
 
 CAPSTAN_IO(makeMarked)
 {
-    HaskellObj large = rts_mkArray(stack->cap, 400000, CAPSTAN_UNIT), keys = rts_mkArray(stack->cap, MARKED_KEYS, CAPSTAN_UNIT);
+    HaskellObj large = rts_mkArray(stack->cap, BULK, CAPSTAN_UNIT), keys = rts_mkArray(stack->cap, MARKED_KEYS, CAPSTAN_UNIT);
     HaskellObj weaks = rts_mkArray(stack->cap, MARKED_KEYS, CAPSTAN_UNIT), table = rts_mkWeakTable(stack->cap);
     CAPSTAN_ROOTS(stack, large, keys, weaks, table);
-    for (HsInt i = 0; i < 400000; i++) {
+    for (HsInt i = 0; i < BULK; i++) {
         rts_setElem(stack->cap, large, (size_t)i, thing(stack->cap, i));
         rts_poll(stack);
     }
@@ -148,8 +152,8 @@ CAPSTAN_IO(makeMarked)
 CAPSTAN_IO(churnMarked, seedValue)
 {
     uint64_t seed = (uint64_t)rts_getInt(seedValue);
-    for (int i = 0; i < 20000; i++) {
-        size_t at = nextRandom(&seed) % 400000;
+    for (int i = 0; i < CHURN; i++) {
+        size_t at = nextRandom(&seed) % BULK;
         rts_setElem(stack->cap, kept(bulk), at, thing(stack->cap, (HsInt)at));
         rts_poll(stack);
     }

@@ -184,7 +184,10 @@ static inline StgWord *rts_allocate(Capability *cap, size_t words)
 {
     CapstanRegs *regs = (CapstanRegs *)cap;
     StgWord *p = regs->hp;
-    if (CAPSTAN_LIKELY((size_t)(regs->hpLim - p) >= words)) {
+    /* A few words more than there are addresses cannot be asked for as a constant. */
+    if (CAPSTAN_LIKELY(__builtin_constant_p(words) ? p + words <= regs->hpLim : (size_t)(regs->hpLim - p) >= words)) {
+        /* Callers need not look whether it is NULL, or what else an object never is. */
+        if (p == NULL || p == (StgWord *)(void *)CAPSTAN_POISON) __builtin_unreachable();
         regs->hp = p + words;
         return p;
     }
@@ -216,6 +219,23 @@ static inline void rts_setArrayElem(Capability *cap, HaskellObj array, size_t i,
 {
     rts_storeSlot(cap, array, &((StgArray *)array)->elems[i], v);
 }
+/* rts_writeMutVar and rts_setElem, inline where all is as it should be. */
+static inline void capstanWriteMutVar(Capability *cap, HaskellObj var, HaskellObj v)
+{
+    if (CAPSTAN_LIKELY(!rts_isImmediate(var) && var != NULL && rts_info(var)->kind == CLOSURE_MUTVAR)) rts_setMutVar(cap, var, v);
+    else (rts_writeMutVar)(cap, var, v);
+}
+static inline void capstanSetElem(Capability *cap, HaskellObj array, size_t i, HaskellObj v)
+{
+    if (CAPSTAN_LIKELY(!rts_isImmediate(array) && array != NULL && rts_info(array)->kind == CLOSURE_ARRAY && i < ((StgArray *)array)->length))
+        rts_setArrayElem(cap, array, i, v);
+    else (rts_setElem)(cap, array, i, v);
+}
+#ifndef CAPSTAN_DEBUG
+#define rts_writeMutVar(cap, var, v) capstanWriteMutVar(cap, var, v)
+#define rts_setElem(cap, array, i, v) capstanSetElem(cap, array, i, v)
+#endif
+
 /* Integers of 63 bits without a call. */
 static inline HaskellObj rts_int(Stack *stack, HsInt i)
 {

@@ -231,7 +231,7 @@ static Block *takeLargeGroup(size_t n, unsigned node)
 static unsigned nodeInRange(unsigned node) { return node < megas.nodes ? node : node % megas.nodes; }
 
 /* Descriptors are filled in without the lock: they are the new owner's. */
-Block *(allocBlocks)(size_t n, unsigned node)
+Block *allocBlocks(size_t n, unsigned node)
 {
     if (n == 0 || n > heapSize / BLOCK_BYTES) return NULL;
     acquireLock(&megas.lock);

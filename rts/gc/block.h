@@ -105,7 +105,7 @@ void forgetBlocks(void);
 void forgetAllBlocks(void);
 
 /* A group of n blocks, or NULL, on a node if that can be had.  Takes the block lock. */
-Block *(allocBlocks)(size_t n, unsigned node);
+Block *allocBlocks(size_t n, unsigned node);
 /* At most count single blocks under one acquisition of the lock; how many.  0: refused. */
 unsigned allocBlockBatch(Block **out, unsigned count, unsigned node);
 void freeBlocks(Block *group);
@@ -117,21 +117,12 @@ bool ensureFreeBlocks(size_t n);
 /* Giving back.  Free megablocks go back to the operating system one to two seconds after they became free, in batches.
  * After each collection: at least keep free bytes are to stay for the next few seconds.  Makes no system call.  And, from a timer: give a batch back.
  * Both return after how many nanoseconds decayBlocks wants to be called; UINT64_MAX: not any more.  now: nanoseconds of any clock that never goes back. */
-uint64_t (trimBlocks)(size_t keep, uint64_t now);
+uint64_t trimBlocks(size_t keep, uint64_t now);
 uint64_t decayBlocks(uint64_t now);
 /* At once, until at most keep bytes are free. */
 void trimBlocksNow(size_t keep);
 /* Drop what free memory still holds of dead objects: it reads as zero, and its pages go back. */
 void clearFreeBlocks(void);
-
-/* Until callers have moved over: without a node, without the time. */
-#define BLOCK_OVERLOAD(one, two, name, ...) name
-#define allocBlocks(...) BLOCK_OVERLOAD(__VA_ARGS__, allocBlocks_two, allocBlocks_one, )(__VA_ARGS__)
-#define allocBlocks_one(n) ((allocBlocks)((n), 0))
-#define allocBlocks_two(n, node) ((allocBlocks)((n), (node)))
-#define trimBlocks(...) BLOCK_OVERLOAD(__VA_ARGS__, trimBlocks_two, trimBlocks_one, )(__VA_ARGS__)
-#define trimBlocks_one(keep) trimBlocksNow(keep)
-#define trimBlocks_two(keep, now) ((trimBlocks)((keep), (now)))
 
 /* Does an address lie in a group that somebody has?  For the verifier; nobody allocates or frees meanwhile. */
 bool isAllocated(const void *p);

@@ -7,6 +7,7 @@
 #include "gc/size.h"
 #include "os/memory.h"
 #include "os/os.h"
+#include "os/topology.h"
 
 #include <string.h>
 
@@ -17,6 +18,7 @@ bool initHeap(const HeapSettings *s, const RootScanner *scanners, const GcTable 
     if (!initBlocks(s->limitBytes)) return false;
     memset(&heap, 0, sizeof heap);
     memset(collectors, 0, sizeof collectors);
+    resetMarking();
     heap.nurseryBlocks = (nurseryBytes(s) + BLOCK_BYTES - 1) / BLOCK_BYTES;
     heap.adaptive = s->nurseryBytes == 0;
     /* Descriptors and a megablock that is filling up are the heap's too. */
@@ -136,15 +138,20 @@ static void moveBlocks(Block **from, Block **to)
     }
 }
 
+static void collectOpenBlock(Space *s)
+{
+    if (s->block != NULL && !s->hole) {
+        s->block->free = s->free;
+        pushBlock(&heap.old, s->block);
+    }
+    *s = (Space){ .flags = s->flags };
+}
+
 void collectOpenBlocks(void)
 {
     for (unsigned i = 0; i < MAX_COLLECTORS; i++) {
-        Space *s = &collectors[i].to[TO_OLD];
-        if (s->block != NULL && !s->hole) {
-            s->block->free = s->free;
-            pushBlock(&heap.old, s->block);
-        }
-        *s = (Space){ .flags = s->flags };
+        collectOpenBlock(&collectors[i].to[TO_OLD]);
+        for (unsigned node = 0; node < NODES_KEPT; node++) collectOpenBlock(&collectors[i].keptOld[node]);
     }
 }
 
@@ -246,7 +253,7 @@ static bool ensureSpace(Nursery *const *nurseries, unsigned count, bool major, u
     if (major) collectOpenBlocks();
     size_t words = wordsIn(heap.aged) + (major ? wordsIn(heap.old) : 0);
     for (unsigned i = 0; i < count; i++) words += wordsIn(nurseries[i]->blocks);
-    return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + (2 + READY_BLOCKS) * (helpers + 1));
+    return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + (helpers > 0 ? words / BLOCK_WORDS / 32 : 0) + (2 + READY_BLOCKS) * (helpers + 1) + (topologyNodes() > 1 ? 2 * count : 0));
 }
 
 /* The surviving large and pinned objects; returns their bytes. */

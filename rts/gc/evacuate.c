@@ -36,7 +36,7 @@ static Work *topOf(WorkStack *s) { return (Work *)(void *)s->chunk->start + s->c
 static void pushWork(WorkStack *s, Work w)
 {
     if (s->chunk == NULL || s->count == CHUNK_WORK) {
-        Block *b = allocBlocks(1);
+        Block *b = allocBlocks(1, 0);
         ASSERT(b != NULL);
         b->link = s->chunk;
         s->chunk = b;
@@ -189,7 +189,10 @@ GC_INLINE StgClosure *copyObject(GcThread *g, StgClosure *obj, const StgInfoTabl
         s->block->live += (uint32_t)words;
     }
     const StgInfoTable *forward = (const StgInfoTable *)((StgWord)to | 1);
-    if (parallel) {
+    if (parallel && plain && !g->identity) {
+        /* Should another thread copy it at this moment, there are two, each as good as the other.  Release: whoever finds the address finds the copy. */
+        __atomic_store_n(&obj->info, forward, __ATOMIC_RELEASE);
+    } else if (parallel) {
         /* Release: whoever finds the address finds the copy.  Acquire: the copy of who was first. */
         if (!__atomic_compare_exchange_n(&obj->info, &info, forward, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
             s->free = to;
@@ -392,9 +395,37 @@ void visitRemembered(GcThread *g, RememberedSet *set)
     leaveBlock(g);
 }
 
-void endCollector(GcThread *g)
+static void giveReadyBack(GcThread *g)
 {
     while (g->ready > 0) freeBlocks(g->readyBlocks[--g->ready]);
+}
+
+static void openSpace(Space *s, Space with)
+{
+    with.full = s->full;
+    with.blocks = s->blocks;
+    with.flags = s->flags;
+    *s = with;
+}
+
+void copyToNode(GcThread *g, unsigned node)
+{
+    if (node == g->node) return;
+    Space *aged = &g->to[TO_AGED], *old = &g->to[TO_OLD];
+    giveReadyBack(g);
+    closeSpace(g, aged);
+    openSpace(aged, (Space){ 0 });
+    if (g->node < NODES_KEPT && !old->hole) g->keptOld[g->node] = *old;
+    else closeSpace(g, old);
+    openSpace(old, node < NODES_KEPT ? g->keptOld[node] : (Space){ 0 });
+    if (node < NODES_KEPT) g->keptOld[node] = (Space){ 0 };
+    old->scan = old->free;
+    g->node = node;
+}
+
+void endCollector(GcThread *g)
+{
+    giveReadyBack(g);
     if (g->pending.chunk != NULL) freeBlocks(g->pending.chunk);
     g->pending = (WorkStack){ NULL, 0 };
 }
@@ -403,10 +434,10 @@ void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsig
 {
     g->number = (unsigned)(g - collectors);
     g->home = home;
-    g->node = node;
     g->v = (Visitor){ .visit = evacuateRoot, .minor = minor };
     g->parallel = parallel;
     g->words = g->promoted = 0;
+    g->identity = heap.identity;
     g->marks = minor && heap.marking;
     for (int i = 0; i < SPACES; i++) {
         Space *s = &g->to[i];
@@ -416,4 +447,5 @@ void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsig
         s->scan = s->free;
     }
     leaveBlock(g);
+    copyToNode(g, node);
 }

@@ -106,6 +106,7 @@ extern struct Heap {
     size_t oldWords;                 /* [stopped] of old objects, large and pinned ones included, as far as it is known that they are dead */
     size_t oldAt, majorAt;           /* [stopped] it is time to look at old objects when oldWords reaches this; to copy them all, at that */
     _Atomic bool marking;            /* [stopped to write] old objects are being marked: mark.h */
+    _Atomic bool identity;           /* [atomic] tables know objects by where they are: needIdentity */
     bool judging;                    /* [stopped] marks say what lives: forwardedTo */
     size_t liveBytes;                /* [stopped] after the last collection; what a minor one did not look at counts as live */
     size_t lastAllocated;            /* [stopped] blocks, before the last collection */
@@ -170,6 +171,13 @@ bool isHeapOverLimit(void);
 static inline bool isYoung(HaskellObj obj)
 {
     return !rts_isImmediate(obj) && isInHeap(obj) && (__atomic_load_n(&blockOf(obj)->flags, __ATOMIC_RELAXED) & BLOCK_YOUNG);
+}
+
+/* From now on no collection may leave two copies of a constructor or function, which is harmless (and cheaper, with several threads) as long as
+ * nobody asks whether two are the same.  By who makes the first weak pointer, stable name or the like. */
+static inline void needIdentity(void)
+{
+    if (!atomic_load_explicit(&heap.identity, memory_order_relaxed)) heap.identity = true;
 }
 
 /* Add a slot.  Where memory is refused the next collection will be a major one, which needs no remembered slots. */

@@ -5,6 +5,8 @@
 #include "gc/fields.h"
 #include "os/os.h"
 
+#include <string.h>
+
 /* How long a slice takes at least, unless less was left, and at most; how often it looks at the clock. */
 #define LEAST_SLICE_NS 1000000u
 #define MOST_SLICE_NS  6000000u
@@ -129,22 +131,24 @@ void followMarks(void)
     while (lookIntoOne()) {}
 }
 
-/* Until so many words are marked; for LEAST_SLICE_NS in any case, and for no more than MOST_SLICE_NS.  true: nothing is left. */
+/* Until so many words are marked; for LEAST_SLICE_NS in any case, and for no more than MOST_SLICE_NS, or twice that if much has become old meanwhile.
+ * true: nothing is left. */
 static bool doSlice(size_t words)
 {
-    uint64_t began = osMonotonicNanos();
+    bool late = heap.oldWords > mark.oldAtStart + mark.oldAtStart / 2;
+    uint64_t began = osMonotonicNanos(), most = late ? 2 * MOST_SLICE_NS : MOST_SLICE_NS;
     for (unsigned n = 1; lookIntoOne(); n++) {
         if (mark.array == NULL && n % OBJECTS_A_LOOK != 0) continue;
         uint64_t took = osMonotonicNanos() - began;
-        if (took >= MOST_SLICE_NS || (took >= LEAST_SLICE_NS && mark.words >= words)) return false;
+        if (took >= most || (took >= LEAST_SLICE_NS && mark.words >= words)) return false;
     }
     return true;
 }
 
-/* It should be over when half of what may become old meanwhile has. */
+/* It should be over when a twelfth of what may become old meanwhile has: what dies meanwhile stays until the next one. */
 static size_t wordsDue(void)
 {
-    size_t room = (heap.majorAt - mark.oldAtStart) / 2 + 1, became = heap.oldWords - mark.oldAtStart;
+    size_t room = (heap.majorAt - mark.oldAtStart) / 12 + 1, became = heap.oldWords - mark.oldAtStart;
     return (size_t)((double)mark.oldAtStart * (double)became / (double)room);
 }
 
@@ -269,6 +273,8 @@ static void clearGroups(Block *list)
 {
     for (Block *b = list; b != NULL; b = b->link) b->flags &= ~(uint32_t)BLOCK_REACHED;
 }
+
+void resetMarking(void) { memset(&mark, 0, sizeof mark); }
 
 void beginMarking(void)
 {

@@ -21,6 +21,8 @@
 
 #include "gc/gct.h"
 
+/* There is a new heap, or none: nothing is being marked. */
+void resetMarking(void);
 /* A marking begins, before the minor collection that starts it: no mark is set. */
 void beginMarking(void);
 /* After a minor collection: look at roots, if it was the first; do a slice; finish, if nothing is left.  true: it is over, and dead objects are gone. */

@@ -413,7 +413,7 @@ static uint64_t nextDecay(uint64_t now)
     return megas.lastTick + TICK_NANOS - now;
 }
 
-uint64_t (trimBlocks)(size_t keep, uint64_t now)
+uint64_t trimBlocks(size_t keep, uint64_t now)
 {
     acquireLock(&megas.lock);
     megas.keep = (keep + MEGABLOCK_BYTES - 1) / MEGABLOCK_BYTES;

@@ -5,7 +5,7 @@
 
 static bool refillSet(RememberedSet *set)
 {
-    Block *b = allocBlocks(1);
+    Block *b = allocBlocks(1, 0);
     if (b == NULL) return false;
     heap.fixed++;
     if (set->blocks != NULL) set->blocks->free = (StgWord *)(void *)set->free;

@@ -27,8 +27,8 @@ static size_t oldWords(void) { return heap.oldWords + externalWords(); }
 static void setOldThresholds(size_t youngWords)
 {
     size_t live = oldWords(), cost = live + threadWords(), growth = cost > 4 * youngWords ? cost : 4 * youngWords;
-    heap.oldAt = live + (isMarkedHeap(live) ? growth / 2 : growth);
-    heap.majorAt = live + 3 * growth;
+    heap.oldAt = live + (isMarkedHeap(live) ? growth / 4 : growth);
+    heap.majorAt = live + 4 * growth;
 }
 
 /* About what caches hold; less in a small heap. */

@@ -29,7 +29,8 @@ def dump(clang, flags, path):
 
 
 class Locator:
-    """The file and the line of the last place, and places in full as tuples (file, line, column, offset, length)."""
+    """The file and the line of the last place, and places in full as tuples (file, line, column, offset, length, is it that of a
+    macro that got this text as an argument)."""
 
     def __init__(self):
         self.file, self.line = '', 0
@@ -39,7 +40,7 @@ class Locator:
         if 'col' in node and 'offset' in node:
             self.file = node.get('file', self.file)
             self.line = node.get('line', self.line)
-            return (self.file, self.line, node['col'], node['offset'], node['tokLen'])
+            return (self.file, self.line, node['col'], node['offset'], node['tokLen'], 'isMacroArgExpansion' in node)
         return node
 
     def skip(self, text):
@@ -58,9 +59,11 @@ class Locator:
 
 
 def expansion(place):
-    """Where the text of a macro was used, if the place is inside one."""
+    """Where the text of a macro was used, if the place is inside one; but a macro's argument is where it stands."""
     if isinstance(place, dict):
-        place = place.get('expansionLoc') or place.get('spellingLoc')
+        use, text = place.get('expansionLoc'), place.get('spellingLoc')
+        isArgument = use and text and use[5] and use[0] == text[0]
+        place = text if isArgument else use or text
     return place or None
 
 

@@ -3,7 +3,7 @@
 Loops are gone through until their state stays the same; states only grow, so they do.  A function with labels is gone
 through until the states at its labels stay the same.
 """
-from clangtree import isStatement, position
+from clangtree import expansion, isStatement, position
 from expressions import Expressions
 from typenames import ofNode
 from values import (CAP, FIRST, FIXED, HEAP, INNER, NOTHING, PINNED, STILL, UNSET, State, fresh, join, joinStates, moves,
@@ -134,13 +134,7 @@ class Walker(Expressions):
             self.statement(child)
         declared = self.scopes.pop()
         if self.st is not None:
-            end = node['range']['end']
-            self.leave(declared, self.endOf(end, node), 'the block ends')
-
-    def endOf(self, place, node):
-        if isinstance(place, dict):
-            place = place.get('expansionLoc') or place.get('spellingLoc')
-        return place[:3] if place else position(node)
+            self.leave(declared, (expansion(node['range']['end']) or position(node))[:3], 'the block ends')
 
     def leave(self, declared, pos, what):
         """The variables declared end here; a link of the root chain among them must have been taken off."""

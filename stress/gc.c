@@ -25,7 +25,7 @@ const char *const stepNames[STEPS] = {
     [STEP_BOUND] = "bound",         [STEP_SUBMIT] = "submit",       [STEP_STABLE_IO] = "stable-io", [STEP_TIMEOUT] = "timeout",
     [STEP_LONG] = "long",           [STEP_BALLAST] = "ballast",     [STEP_SEND] = "send",           [STEP_RECEIVE] = "receive",
     [STEP_PUSH] = "push",           [STEP_POP] = "pop",             [STEP_STALL] = "stall",         [STEP_SHARED] = "shared",
-    [STEP_CAF] = "caf",
+    [STEP_CAF] = "caf",             [STEP_WEAK] = "weak",
 };
 
 #if defined(CAPSTAN_TORTURE)
@@ -58,7 +58,7 @@ Options options = {
                  [STEP_TAKE] = 30, [STEP_PARK] = 20, [STEP_SLEEPER] = 15, [STEP_TALK] = 60, [STEP_THROW] = 15, [STEP_FORK] = 6,
                  [STEP_LIST] = 2, [STEP_YIELD] = 10, [STEP_DELAY] = 2, [STEP_NEST] = 8, [STEP_BOUND] = 3, [STEP_SUBMIT] = 3,
                  [STEP_STABLE_IO] = 5, [STEP_TIMEOUT] = 3, [STEP_LONG] = 2, [STEP_BALLAST] = 12, [STEP_SEND] = 20, [STEP_RECEIVE] = 25,
-                 [STEP_PUSH] = 20, [STEP_POP] = 8, [STEP_STALL] = 25, [STEP_SHARED] = 20, [STEP_CAF] = 5 },
+                 [STEP_PUSH] = 20, [STEP_POP] = 8, [STEP_STALL] = 25, [STEP_SHARED] = 20, [STEP_CAF] = 5, [STEP_WEAK] = 25 },
 };
 
 /* ---- Options ------------------------------------------------------------------------------------------------------- */

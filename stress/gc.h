@@ -20,6 +20,7 @@
  * gc_nest.c      steps that call C, or run elsewhere
  * gc_long.c      lists of many cells
  * gc_shared.c    what all mutators share
+ * gc_weak.c      weak pointers, finalizers, names
  * gc_watch.c     progress lines, failures and the watchdog
  */
 #ifndef STRESS_GC_H
@@ -41,7 +42,7 @@ typedef enum {
     STEP_NEW, STEP_WRITE, STEP_CAS, STEP_ELEM, STEP_FILL, STEP_COPY, STEP_DROP, STEP_STABLE, STEP_GARBAGE, STEP_POLL, STEP_MINOR,
     STEP_MAJOR, STEP_COMPARE, STEP_FORCE, STEP_CALL, STEP_TAIL, STEP_RAISE, STEP_PUT, STEP_TAKE, STEP_PARK, STEP_SLEEPER, STEP_TALK,
     STEP_THROW, STEP_FORK, STEP_LIST, STEP_YIELD, STEP_DELAY, STEP_NEST, STEP_BOUND, STEP_SUBMIT, STEP_STABLE_IO, STEP_TIMEOUT,
-    STEP_LONG, STEP_BALLAST, STEP_SEND, STEP_RECEIVE, STEP_PUSH, STEP_POP, STEP_STALL, STEP_SHARED, STEP_CAF, STEPS
+    STEP_LONG, STEP_BALLAST, STEP_SEND, STEP_RECEIVE, STEP_PUSH, STEP_POP, STEP_STALL, STEP_SHARED, STEP_CAF, STEP_WEAK, STEPS
 } StepKind;
 
 typedef struct {
@@ -168,9 +169,11 @@ typedef struct Sleeper {
 #define STABLES   24
 #define STALLS    16           /* elements of the shared array that a mutator owns */
 #define KEPT      4            /* objects on a sleeper's stack */
+#define KEYS      24           /* weak pointers whose keys a mutator keeps */
 #define PARKED    24           /* parked threads of a mutator at most */
 
 typedef struct { HsStablePtr sp; Edge edge; } Stable;
+typedef struct WeakRecord WeakRecord;
 
 typedef struct Mutator {
     unsigned number;
@@ -193,6 +196,8 @@ typedef struct Mutator {
     uint64_t stalls[STALLS];       /* serials */
     External *externals;
     Sleeper *sleepers;
+    struct WeakRecord *weaks, *keys[KEYS];
+    HsStablePtr weakTable;
     unsigned awake;                /* sleepers and putters that are in the graph */
     uint64_t compared;             /* the collection after which it last compared */
     uint64_t comparisons, objects, made, sent, received, talks;
@@ -283,7 +288,7 @@ extern const bool stepIsManaged[STEPS];
 Step stepNew, stepWrite, stepCas, stepElem, stepFill, stepCopy, stepDrop, stepStable, stepGarbage, stepPoll, stepMinor, stepMajor,
     stepCompare, stepForce, stepCall, stepTail, stepRaise, stepPut, stepTake, stepPark, stepSleeper, stepTalk, stepThrow, stepFork,
     stepList, stepYield, stepDelay, stepNest, stepBound, stepSubmit, stepStableIO, stepTimeout, stepLong, stepBallast, stepSend,
-    stepReceive, stepPush, stepPop, stepStall, stepShared, stepCaf;
+    stepReceive, stepPush, stepPop, stepStall, stepShared, stepCaf, stepWeak;
 
 /* The round of a mutator, as a C thread's in-calls. */
 void runInCalls(Mutator *m);
@@ -320,6 +325,12 @@ HaskellObj sharedBallast(void);
 
 /* The array that all share, a CAF. */
 CAPSTAN_EXTERN(gcShared);
+/* Weak pointers whose keys are kept; let go of the keys; how many finalizers have not run; after the runtime's end. */
+void compareWeaks(At *at);
+void dropWeaks(Mutator *m);
+unsigned countUnfinalized(const Mutator *m);
+void settleWeaks(Mutator *m);
+
 void beginShared(uint64_t round);
 /* Parcels that others sent go to nobody; and who waits for one, or for a place, gets it. */
 void drainShared(Capability **cap);

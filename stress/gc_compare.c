@@ -320,6 +320,7 @@ void compareAll(At *at)
         checkContents(at, i, nodeAt(m, i)->seen, all);
     }
     compareStalls(at);
+    compareWeaks(at);
 }
 
 void compareIfCollected(At *at)

@@ -14,7 +14,7 @@ Step *const stepTable[STEPS] = {
     [STEP_BOUND] = stepBound,          [STEP_SUBMIT] = stepSubmit,        [STEP_STABLE_IO] = stepStableIO,   [STEP_TIMEOUT] = stepTimeout,
     [STEP_LONG] = stepLong,            [STEP_BALLAST] = stepBallast,      [STEP_SEND] = stepSend,            [STEP_RECEIVE] = stepReceive,
     [STEP_PUSH] = stepPush,            [STEP_POP] = stepPop,              [STEP_STALL] = stepStall,          [STEP_SHARED] = stepShared,
-    [STEP_CAF] = stepCaf,
+    [STEP_CAF] = stepCaf,              [STEP_WEAK] = stepWeak,
 };
 
 const bool stepIsManaged[STEPS] = {

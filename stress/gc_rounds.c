@@ -160,6 +160,13 @@ static unsigned countSleeping(const Mutator *m)
     return n;
 }
 
+static unsigned countFinalizers(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < 2 * game.count; i++) n += countUnfinalized(&game.mutators[i]);
+    return n;
+}
+
 static unsigned countAllSleeping(void)
 {
     unsigned n = 0;
@@ -173,11 +180,12 @@ static void endCalmly(void)
     RtsCounts counts;
     RtsThreadCounts threads;
     for (unsigned i = 0; i < game.count; i++) dropGraphs(&game.mutators[i]);
-    for (unsigned tries = 0; countAllSleeping() > 0 && tries < 2000; tries++) {
+    for (unsigned tries = 0; countAllSleeping() + countFinalizers() > 0 && tries < 2000; tries++) {
         majorFromOutside(NULL);
         sleepMicroseconds(1000);
     }
     EXPECT(NULL, countAllSleeping() == 0, "%u parked threads were not told that nobody can wake them", countAllSleeping());
+    EXPECT(NULL, countFinalizers() == 0, "%u finalizers have not run", countFinalizers());
     for (unsigned tries = 0; tries < 5000; tries++) {
         rts_getThreadCounts(&threads);
         rts_getCounts(&counts);
@@ -205,6 +213,7 @@ static void settle(Mutator *m)
         free(s);
     }
     m->externals = NULL;
+    settleWeaks(m);
     m->sleepers = NULL;
     clearMirror(m);
     if (m->inner != NULL) settle(m->inner);

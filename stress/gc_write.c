@@ -112,6 +112,7 @@ void dropAll(At *at)
     for (size_t i = 0; i < TABLE; i++) clearSlot(at, i);
     for (size_t i = 1; i < ROOTS; i++) clearRoot(at, i);
     for (size_t i = 0; i < STABLES; i++) freeStable(at, &at->m->stables[i]);
+    dropWeaks(at->m);
     sweepMirror(at->m);
 }
 

@@ -191,8 +191,8 @@ static inline void rememberStore(Nursery *nursery, HaskellObj *slot, HaskellObj 
         if (CAPSTAN_UNLIKELY(atomic_load_explicit(&heap.marking, memory_order_relaxed))) shadeStore(nursery, v);
         return;
     }
-    /* What is there already is young: the slot was remembered then. */
-    HaskellObj before = __atomic_load_n(slot, __ATOMIC_RELAXED);
+    /* What is there already is young: the slot was remembered then.  Acquire: of another capability's, whose block must be seen as it is. */
+    HaskellObj before = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
     if (before == NULL || !isYoung(before)) rememberSlot(&nursery->remembered, slot);
 }
 /* The same where nothing tells whether the object is old but its place. */

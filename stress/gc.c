@@ -16,16 +16,16 @@
 
 const char *const stepNames[STEPS] = {
     [STEP_NEW] = "new",             [STEP_WRITE] = "write",         [STEP_CAS] = "cas",             [STEP_ELEM] = "elem",
-    [STEP_FILL] = "fill",           [STEP_COPY] = "copy",           [STEP_DROP] = "drop",           [STEP_STABLE] = "stable",
-    [STEP_GARBAGE] = "garbage",     [STEP_POLL] = "poll",           [STEP_MINOR] = "minor",         [STEP_MAJOR] = "major",
-    [STEP_COMPARE] = "compare",     [STEP_FORCE] = "force",         [STEP_CALL] = "call",           [STEP_TAIL] = "tail",
-    [STEP_RAISE] = "raise",         [STEP_PUT] = "put",             [STEP_TAKE] = "take",           [STEP_PARK] = "park",
-    [STEP_SLEEPER] = "sleeper",     [STEP_TALK] = "talk",           [STEP_THROW] = "throw",         [STEP_FORK] = "fork",
-    [STEP_LIST] = "list",           [STEP_YIELD] = "yield",         [STEP_DELAY] = "delay",         [STEP_NEST] = "nest",
-    [STEP_BOUND] = "bound",         [STEP_SUBMIT] = "submit",       [STEP_STABLE_IO] = "stable-io", [STEP_TIMEOUT] = "timeout",
-    [STEP_LONG] = "long",           [STEP_BALLAST] = "ballast",     [STEP_SEND] = "send",           [STEP_RECEIVE] = "receive",
-    [STEP_PUSH] = "push",           [STEP_POP] = "pop",             [STEP_STALL] = "stall",         [STEP_SHARED] = "shared",
-    [STEP_CAF] = "caf",             [STEP_WEAK] = "weak",
+    [STEP_FILL] = "fill",           [STEP_MOVE] = "move",           [STEP_COPY] = "copy",           [STEP_DROP] = "drop",
+    [STEP_STABLE] = "stable",       [STEP_GARBAGE] = "garbage",     [STEP_POLL] = "poll",           [STEP_MINOR] = "minor",
+    [STEP_MAJOR] = "major",         [STEP_COMPARE] = "compare",     [STEP_FORCE] = "force",         [STEP_CALL] = "call",
+    [STEP_TAIL] = "tail",           [STEP_RAISE] = "raise",         [STEP_PUT] = "put",             [STEP_TAKE] = "take",
+    [STEP_PARK] = "park",           [STEP_SLEEPER] = "sleeper",     [STEP_TALK] = "talk",           [STEP_THROW] = "throw",
+    [STEP_FORK] = "fork",           [STEP_LIST] = "list",           [STEP_YIELD] = "yield",         [STEP_DELAY] = "delay",
+    [STEP_NEST] = "nest",           [STEP_BOUND] = "bound",         [STEP_SUBMIT] = "submit",       [STEP_STABLE_IO] = "stable-io",
+    [STEP_TIMEOUT] = "timeout",     [STEP_LONG] = "long",           [STEP_BALLAST] = "ballast",     [STEP_SEND] = "send",
+    [STEP_RECEIVE] = "receive",     [STEP_PUSH] = "push",           [STEP_POP] = "pop",             [STEP_STALL] = "stall",
+    [STEP_SHARED] = "shared",       [STEP_CAF] = "caf",             [STEP_WEAK] = "weak",
 };
 
 #if defined(CAPSTAN_TORTURE)
@@ -52,13 +52,14 @@ Options options = {
     .largest = 20000 / SCALE,
     .collectEvery = 20000,
     .shortcut = 16,
-    .weights = { [STEP_NEW] = 100, [STEP_WRITE] = 120, [STEP_CAS] = 60, [STEP_ELEM] = 100, [STEP_FILL] = 20, [STEP_COPY] = 40,
-                 [STEP_DROP] = 30, [STEP_STABLE] = 30, [STEP_GARBAGE] = 60, [STEP_POLL] = 20, [STEP_MINOR] = 6, [STEP_MAJOR] = 1,
-                 [STEP_COMPARE] = 2, [STEP_FORCE] = 100, [STEP_CALL] = 50, [STEP_TAIL] = 8, [STEP_RAISE] = 20, [STEP_PUT] = 40,
-                 [STEP_TAKE] = 30, [STEP_PARK] = 20, [STEP_SLEEPER] = 15, [STEP_TALK] = 60, [STEP_THROW] = 15, [STEP_FORK] = 6,
-                 [STEP_LIST] = 2, [STEP_YIELD] = 10, [STEP_DELAY] = 2, [STEP_NEST] = 8, [STEP_BOUND] = 3, [STEP_SUBMIT] = 3,
-                 [STEP_STABLE_IO] = 5, [STEP_TIMEOUT] = 3, [STEP_LONG] = 2, [STEP_BALLAST] = 12, [STEP_SEND] = 20, [STEP_RECEIVE] = 25,
-                 [STEP_PUSH] = 20, [STEP_POP] = 8, [STEP_STALL] = 25, [STEP_SHARED] = 20, [STEP_CAF] = 5, [STEP_WEAK] = 25 },
+    .weights = { [STEP_NEW] = 100, [STEP_WRITE] = 120, [STEP_CAS] = 60, [STEP_ELEM] = 100, [STEP_FILL] = 20, [STEP_MOVE] = 60,
+                 [STEP_COPY] = 40, [STEP_DROP] = 30, [STEP_STABLE] = 30, [STEP_GARBAGE] = 60, [STEP_POLL] = 20, [STEP_MINOR] = 6,
+                 [STEP_MAJOR] = 1, [STEP_COMPARE] = 2, [STEP_FORCE] = 100, [STEP_CALL] = 50, [STEP_TAIL] = 8, [STEP_RAISE] = 20,
+                 [STEP_PUT] = 40, [STEP_TAKE] = 30, [STEP_PARK] = 20, [STEP_SLEEPER] = 15, [STEP_TALK] = 60, [STEP_THROW] = 15,
+                 [STEP_FORK] = 6, [STEP_LIST] = 2, [STEP_YIELD] = 10, [STEP_DELAY] = 2, [STEP_NEST] = 8, [STEP_BOUND] = 3,
+                 [STEP_SUBMIT] = 3, [STEP_STABLE_IO] = 5, [STEP_TIMEOUT] = 3, [STEP_LONG] = 2, [STEP_BALLAST] = 12, [STEP_SEND] = 20,
+                 [STEP_RECEIVE] = 25, [STEP_PUSH] = 20, [STEP_POP] = 8, [STEP_STALL] = 25, [STEP_SHARED] = 20, [STEP_CAF] = 5,
+                 [STEP_WEAK] = 25 },
 };
 
 /* ---- Options ------------------------------------------------------------------------------------------------------- */

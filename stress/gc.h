@@ -39,10 +39,11 @@
 /* ---- Options (gc.c) ------------------------------------------------------------------------------------------------ */
 
 typedef enum {
-    STEP_NEW, STEP_WRITE, STEP_CAS, STEP_ELEM, STEP_FILL, STEP_COPY, STEP_DROP, STEP_STABLE, STEP_GARBAGE, STEP_POLL, STEP_MINOR,
-    STEP_MAJOR, STEP_COMPARE, STEP_FORCE, STEP_CALL, STEP_TAIL, STEP_RAISE, STEP_PUT, STEP_TAKE, STEP_PARK, STEP_SLEEPER, STEP_TALK,
-    STEP_THROW, STEP_FORK, STEP_LIST, STEP_YIELD, STEP_DELAY, STEP_NEST, STEP_BOUND, STEP_SUBMIT, STEP_STABLE_IO, STEP_TIMEOUT,
-    STEP_LONG, STEP_BALLAST, STEP_SEND, STEP_RECEIVE, STEP_PUSH, STEP_POP, STEP_STALL, STEP_SHARED, STEP_CAF, STEP_WEAK, STEPS
+    STEP_NEW, STEP_WRITE, STEP_CAS, STEP_ELEM, STEP_FILL, STEP_MOVE, STEP_COPY, STEP_DROP, STEP_STABLE, STEP_GARBAGE, STEP_POLL,
+    STEP_MINOR, STEP_MAJOR, STEP_COMPARE, STEP_FORCE, STEP_CALL, STEP_TAIL, STEP_RAISE, STEP_PUT, STEP_TAKE, STEP_PARK, STEP_SLEEPER,
+    STEP_TALK, STEP_THROW, STEP_FORK, STEP_LIST, STEP_YIELD, STEP_DELAY, STEP_NEST, STEP_BOUND, STEP_SUBMIT, STEP_STABLE_IO,
+    STEP_TIMEOUT, STEP_LONG, STEP_BALLAST, STEP_SEND, STEP_RECEIVE, STEP_PUSH, STEP_POP, STEP_STALL, STEP_SHARED, STEP_CAF, STEP_WEAK,
+    STEPS
 } StepKind;
 
 typedef struct {
@@ -285,10 +286,10 @@ typedef void Step(At *at);
 extern Step *const stepTable[STEPS];
 /* Those that only managed code can do. */
 extern const bool stepIsManaged[STEPS];
-Step stepNew, stepWrite, stepCas, stepElem, stepFill, stepCopy, stepDrop, stepStable, stepGarbage, stepPoll, stepMinor, stepMajor,
-    stepCompare, stepForce, stepCall, stepTail, stepRaise, stepPut, stepTake, stepPark, stepSleeper, stepTalk, stepThrow, stepFork,
-    stepList, stepYield, stepDelay, stepNest, stepBound, stepSubmit, stepStableIO, stepTimeout, stepLong, stepBallast, stepSend,
-    stepReceive, stepPush, stepPop, stepStall, stepShared, stepCaf, stepWeak;
+Step stepNew, stepWrite, stepCas, stepElem, stepFill, stepMove, stepCopy, stepDrop, stepStable, stepGarbage, stepPoll, stepMinor,
+    stepMajor, stepCompare, stepForce, stepCall, stepTail, stepRaise, stepPut, stepTake, stepPark, stepSleeper, stepTalk, stepThrow,
+    stepFork, stepList, stepYield, stepDelay, stepNest, stepBound, stepSubmit, stepStableIO, stepTimeout, stepLong, stepBallast,
+    stepSend, stepReceive, stepPush, stepPop, stepStall, stepShared, stepCaf, stepWeak;
 
 /* The round of a mutator, as a C thread's in-calls. */
 void runInCalls(Mutator *m);
@@ -347,6 +348,7 @@ void compareStalls(At *at);
 typedef struct {
     _Atomic bool stop;             /* the time is over */
     _Atomic bool closing;          /* the round is: nobody waits for others any more */
+    _Atomic bool rarely;           /* few major collections are asked for in this round: old objects are marked bit by bit instead */
     _Atomic bool abrupt;           /* the round's graphs are left for the runtime's end to free */
     _Atomic unsigned failures;
     _Atomic uint64_t collections;
@@ -357,6 +359,9 @@ typedef struct {
 } Game;
 
 extern Game game;
+
+/* One in n, in rounds where major collections are not rare. */
+static inline bool majorIn(uint64_t *random, unsigned n) { return oneIn(random, game.rarely ? 300 * n : n); }
 
 bool createMutators(void);
 void freeMutators(void);

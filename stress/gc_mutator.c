@@ -5,16 +5,16 @@
 
 Step *const stepTable[STEPS] = {
     [STEP_NEW] = stepNew,              [STEP_WRITE] = stepWrite,          [STEP_CAS] = stepCas,              [STEP_ELEM] = stepElem,
-    [STEP_FILL] = stepFill,            [STEP_COPY] = stepCopy,            [STEP_DROP] = stepDrop,            [STEP_STABLE] = stepStable,
-    [STEP_GARBAGE] = stepGarbage,      [STEP_POLL] = stepPoll,            [STEP_MINOR] = stepMinor,          [STEP_MAJOR] = stepMajor,
-    [STEP_COMPARE] = stepCompare,      [STEP_FORCE] = stepForce,          [STEP_CALL] = stepCall,            [STEP_TAIL] = stepTail,
-    [STEP_RAISE] = stepRaise,          [STEP_PUT] = stepPut,              [STEP_TAKE] = stepTake,            [STEP_PARK] = stepPark,
-    [STEP_SLEEPER] = stepSleeper,      [STEP_TALK] = stepTalk,            [STEP_THROW] = stepThrow,          [STEP_FORK] = stepFork,
-    [STEP_LIST] = stepList,            [STEP_YIELD] = stepYield,          [STEP_DELAY] = stepDelay,          [STEP_NEST] = stepNest,
-    [STEP_BOUND] = stepBound,          [STEP_SUBMIT] = stepSubmit,        [STEP_STABLE_IO] = stepStableIO,   [STEP_TIMEOUT] = stepTimeout,
-    [STEP_LONG] = stepLong,            [STEP_BALLAST] = stepBallast,      [STEP_SEND] = stepSend,            [STEP_RECEIVE] = stepReceive,
-    [STEP_PUSH] = stepPush,            [STEP_POP] = stepPop,              [STEP_STALL] = stepStall,          [STEP_SHARED] = stepShared,
-    [STEP_CAF] = stepCaf,              [STEP_WEAK] = stepWeak,
+    [STEP_FILL] = stepFill,            [STEP_MOVE] = stepMove,            [STEP_COPY] = stepCopy,            [STEP_DROP] = stepDrop,
+    [STEP_STABLE] = stepStable,        [STEP_GARBAGE] = stepGarbage,      [STEP_POLL] = stepPoll,            [STEP_MINOR] = stepMinor,
+    [STEP_MAJOR] = stepMajor,          [STEP_COMPARE] = stepCompare,      [STEP_FORCE] = stepForce,          [STEP_CALL] = stepCall,
+    [STEP_TAIL] = stepTail,            [STEP_RAISE] = stepRaise,          [STEP_PUT] = stepPut,              [STEP_TAKE] = stepTake,
+    [STEP_PARK] = stepPark,            [STEP_SLEEPER] = stepSleeper,      [STEP_TALK] = stepTalk,            [STEP_THROW] = stepThrow,
+    [STEP_FORK] = stepFork,            [STEP_LIST] = stepList,            [STEP_YIELD] = stepYield,          [STEP_DELAY] = stepDelay,
+    [STEP_NEST] = stepNest,            [STEP_BOUND] = stepBound,          [STEP_SUBMIT] = stepSubmit,        [STEP_STABLE_IO] = stepStableIO,
+    [STEP_TIMEOUT] = stepTimeout,      [STEP_LONG] = stepLong,            [STEP_BALLAST] = stepBallast,      [STEP_SEND] = stepSend,
+    [STEP_RECEIVE] = stepReceive,      [STEP_PUSH] = stepPush,            [STEP_POP] = stepPop,              [STEP_STALL] = stepStall,
+    [STEP_SHARED] = stepShared,        [STEP_CAF] = stepCaf,              [STEP_WEAK] = stepWeak,
 };
 
 const bool stepIsManaged[STEPS] = {
@@ -195,7 +195,7 @@ void runInCalls(Mutator *m)
         if (oneIn(&m->random, 8)) rts_setInCallCapability((int)below(&m->random, options.capabilities + 1) - 1, 0);
         if (oneIn(&m->random, 16)) rts_setInCallHosting(!oneIn(&m->random, 4));
         callIn(m, 1 + below(&m->random, 80));
-        if (oneIn(&m->random, 400)) majorFromOutside(NULL);
+        if (majorIn(&m->random, 400)) majorFromOutside(NULL);
         if (oneIn(&m->random, 30)) hs_thread_done();
         if (oneIn(&m->random, 20)) sleepMicroseconds(below(&m->random, 300));
     }

@@ -87,7 +87,7 @@ static void *askFromOutside(void *arg)
     uint64_t random = *(uint64_t *)arg;
     while (!atomic_load(&game.closing)) {
         sleepMicroseconds(below(&random, 2 * options.collectEvery + 1));
-        if (oneIn(&random, 16)) majorFromOutside(NULL);
+        if (majorIn(&random, 16)) majorFromOutside(NULL);
         else minorFromOutside(NULL);
     }
     return NULL;
@@ -225,6 +225,7 @@ static void playRound(uint64_t *random)
     pthread_t outside;
     atomic_fetch_add(&game.round, 1);
     atomic_store(&game.abrupt, oneIn(random, 3));
+    atomic_store(&game.rarely, !oneIn(random, 3));
     beginAll(seed);
     bool asked = options.collectEvery != 0 && pthread_create(&outside, NULL, askFromOutside, &asker) == 0;
     awaitMutators();

@@ -70,6 +70,36 @@ void stepFill(At *at)
     }
 }
 
+static Found findVariable(At *at)
+{
+    Found f = findKind(at, oneIn(&at->m->random, 3) ? NODE_MUTVAR : NODE_ARRAY);
+    return f.node != 0 && nodeAt(at->m, f.node)->count == 0 ? (Found){ 0, f.obj } : f;
+}
+
+static void store(At *at, Found f, size_t i, Word w)
+{
+    if (nodeAt(at->m, f.node)->kind == NODE_MUTVAR) rts_setMutVar(capOf(at), f.obj, w.v);
+    else rts_setArrayElem(capOf(at), f.obj, i, w.v);
+    setEdge(at->m, f.node, i, w.edge);
+}
+
+/* What one variable refers to goes to another, without a safepoint: a collector that looks at one after the other, with the program running in between, may
+ * find it at neither.  Several at once, and back and forth. */
+void stepMove(At *at)
+{
+    Mutator *m = at->m;
+    for (uint64_t n = 1 + below(&m->random, 12); n > 0; n--) {
+        Found from = findVariable(at), to = findVariable(at);
+        if (from.node == 0 || to.node == 0) return;
+        size_t i = below(&m->random, nodeAt(m, from.node)->count), k = below(&m->random, nodeAt(m, to.node)->count);
+        if (!isNodeEdge(nodeAt(m, from.node)->edges[i]) || (from.node == to.node && i == k)) continue;
+        Found x = meetEdge(at, from, (uint32_t)i);
+        if (x.node == 0) continue;
+        store(at, to, k, wordOf(x));
+        store(at, from, i, plainWord(CAPSTAN_UNIT));
+    }
+}
+
 void stepCopy(At *at)
 {
     Found f = pickObject(at);
@@ -156,6 +186,6 @@ void stepMinor(At *at)
 }
 
 /* Rarely: there is much to be copied. */
-void stepMajor(At *at) { collectAt(at, oneIn(&at->m->random, 8)); }
+void stepMajor(At *at) { collectAt(at, majorIn(&at->m->random, 8)); }
 
 void stepCompare(At *at) { compareAll(at); }

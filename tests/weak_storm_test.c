@@ -195,7 +195,7 @@ static void testMarkedALittleAtATime(void **state)
     clearNotes();
     run(&dropOdd_closure);
     allDead = false;
-    for (HsInt round = 0; round < 400 && !allDead; round++) {
+    for (HsInt round = 0; round < 3000 && !allDead; round++) {
         runWith(&churnMarked_closure, CAPSTAN_SMALL_INT(round));
         assert_int_equal(countWrong(&allDead), 0);
     }

@@ -182,6 +182,11 @@ static inline void needIdentity(void)
 
 /* Add a slot.  Where memory is refused the next collection will be a major one, which needs no remembered slots. */
 void rememberSlot(RememberedSet *set, HaskellObj *slot);
+/* The same for who holds a capability.  One that is dead has no heap: what goes on for a moment on it, in a forked child, remembers nothing. */
+static inline void rememberFor(Nursery *nursery, HaskellObj *slot)
+{
+    if (CAPSTAN_LIKELY(nursery->wantCollection != NULL)) rememberSlot(&nursery->remembered, slot);
+}
 /* While old objects are being marked: one was stored into another, which may have been looked at already. */
 void shadeStore(Nursery *nursery, HaskellObj v);
 /* The write barrier: v is about to be stored into slot, a word of an old object. */
@@ -193,13 +198,13 @@ static inline void rememberStore(Nursery *nursery, HaskellObj *slot, HaskellObj 
     }
     /* What is there already is young: the slot was remembered then.  Acquire: of another capability's, whose block must be seen as it is. */
     HaskellObj before = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
-    if (before == NULL || !isYoung(before)) rememberSlot(&nursery->remembered, slot);
+    if (before == NULL || !isYoung(before)) rememberFor(nursery, slot);
 }
 /* The same where nothing tells whether the object is old but its place. */
 static inline void rememberIfOld(Nursery *nursery, HaskellObj obj, HaskellObj *slot, HaskellObj v)
 {
     if (isYoung(v)) {
-        if (!isYoung(obj)) rememberSlot(&nursery->remembered, slot);
+        if (!isYoung(obj)) rememberFor(nursery, slot);
     } else if (CAPSTAN_UNLIKELY(atomic_load_explicit(&heap.marking, memory_order_relaxed))) {
         shadeStore(nursery, v);
     }

@@ -50,7 +50,7 @@ void shadeGroup(GcThread *g, Block *b)
 
 void shadeStore(Nursery *nursery, HaskellObj v)
 {
-    if (rts_isImmediate(v) || v == NULL || !isInHeap(v)) return;
+    if (rts_isImmediate(v) || v == NULL || !isInHeap(v) || nursery->wantCollection == NULL) return;
     Block *b = blockOf(v);
     if (blockFlags(b) & (BLOCK_LARGE | BLOCK_PINNED) ? tryBlockFlag(b, BLOCK_REACHED) : tryMark(v)) pushShaded(&nursery->shaded, v);
 }

@@ -166,7 +166,7 @@ CAPSTAN_IO(forkForEver)
         rts_forkOS(stack, APPLY(stack->cap, takeForEver, mvar));
         rts_forkOS(stack, &sleepForEver_closure);
         rts_forkOS(stack, &spinForEver_closure);
-        rts_forkOS(stack, APPLY(stack->cap, callSleep, CAPSTAN_SMALL_INT(SLOW_BUILD ? 4000 : 200)));
+        rts_forkOS(stack, APPLY(stack->cap, callSleep, CAPSTAN_SMALL_INT(SLOW_BUILD ? 4000 : 1500)));
     }
     CAPSTAN_UNROOT(stack);
     return CAPSTAN_UNIT;

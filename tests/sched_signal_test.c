@@ -130,7 +130,7 @@ static void testHandlerAnywhere(void **state)
     pthread_t pesterer = spawn(pester, &me);
     assert_int_equal(runWith(&sumUp_closure, CAPSTAN_SMALL_INT(n)), n / 4 * 6);
     joinThread(pesterer);
-    assert_int_equal(answered, 0);
+    assert_in_range(answered, 0, 1); /* the last signal may have been on its way when the sum was ready */
     signal(SIGUSR1, SIG_DFL);
 }
 

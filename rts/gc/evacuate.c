@@ -321,12 +321,12 @@ StgClosure *forwardedTo(StgClosure *obj)
 static void enterBlock(GcThread *g, const Block *b)
 {
     bool old = !(blockFlags(b) & BLOCK_YOUNG);
-    g->toOld = old || !g->v.minor;
+    g->toOld = old || !g->v.minor || heap.promotesAll;
     g->remembers = old && g->v.minor;
 }
 static void leaveBlock(GcThread *g)
 {
-    g->toOld = !g->v.minor;
+    g->toOld = !g->v.minor || heap.promotesAll;
     g->remembers = false;
 }
 

@@ -107,6 +107,7 @@ extern struct Heap {
     size_t oldAt, majorAt;           /* [stopped] it is time to look at old objects when oldWords reaches this; to copy them all, at that */
     _Atomic bool marking;            /* [stopped to write] old objects are being marked: mark.h */
     _Atomic bool identity;           /* [atomic] tables know objects by where they are: needIdentity */
+    bool promotesAll;                /* [stopped] this minor collection makes everything old */
     bool judging;                    /* [stopped] marks say what lives: forwardedTo */
     size_t liveBytes;                /* [stopped] after the last collection; what a minor one did not look at counts as live */
     size_t lastAllocated;            /* [stopped] blocks, before the last collection */

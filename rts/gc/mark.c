@@ -306,7 +306,7 @@ void abandonMarking(Nursery *const *nurseries, unsigned count)
     if (!heap.marking) return;
     takeShaded(nurseries, count);
     forgetRemembered(&mark.stack);
-    heap.marking = false;
+    heap.marking = heap.promotesAll = false;
 }
 
 static void finishMarking(void)
@@ -330,7 +330,11 @@ bool continueMarking(Nursery *const *nurseries, unsigned count)
         gcThreads.scanAll(&marker);
         mark.rooted = true;
     }
-    if (!doSlice(wordsDue()) || heap.forgot) return false;
-    finishMarking();
-    return true;
+    if (heap.promotesAll) {
+        heap.promotesAll = false;
+        finishMarking();
+        return true;
+    }
+    if (doSlice(wordsDue())) heap.promotesAll = !heap.forgot;
+    return false;
 }

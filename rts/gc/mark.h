@@ -10,7 +10,8 @@
  *   - Each minor collection shades the old objects that its roots and young objects refer to.  What has become old in it is marked, and was looked into.
  *   - When the marking begins, the roots that minor collections leave out are visited: stable pointers, static thunks, threads that rest.  A thread that runs later
  *     is dirty, and scanned by the next minor collection.
- *   - It ends in the pause of a minor collection: after that nothing young refers to an old object that is not marked; stable pointers and static
+ *   - When a slice finds nothing left to look into, the next minor collection makes everything old that is young.  So no slot is remembered when dead objects
+ *     lose their places: one of theirs would be found in somebody else's object.  In the pause of that collection the marking ends: nothing young refers to an old object that is not marked; stable pointers and static
  *     thunks are visited once more; then what is shaded is followed to its end.
  * Threads that are blocked for ever are not looked for: copying collections of everything do that, those that are asked for and those of an idle program.
  *

@@ -39,7 +39,7 @@ class Calls:
         self.noteArguments(name, values)
         self.checkStructs(node, name, arguments, values)
         self.effects(node, name, arguments, values)
-        if 'noreturn' in ofNode(callee) or name in self.program.noReturn:
+        if not self.program.returns(self.unit, node):
             self.st = None
             return NOTHING
         return self.result(node, name, arguments, values)

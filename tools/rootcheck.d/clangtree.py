@@ -136,6 +136,7 @@ class Unit:
         self.typedefs = {}    # name: what it stands for
         self.variables = []   # at file scope
         self.threadLocals = set()
+        self.noReturn = set()  # functions marked so; most have it in their type
         self.sources = {}     # the text of files
         byId = {}
         for node in declarations(text):
@@ -172,6 +173,8 @@ class Unit:
                 mark = self.markOf(attribute)
                 if mark:
                     self.marks[node['name']] = mark
+            elif attribute.get('kind', '').endswith('NoReturnAttr'):
+                self.noReturn.add(node['name'])
         if any(child.get('kind') == 'CompoundStmt' for child in inner):
             self.functions[node['name']] = node
 

@@ -49,7 +49,6 @@ def children(node):
 class Program:
     def __init__(self, units):
         self.units = units
-        self.noReturn = set()
         self.marks = {}
         self.globals = {}    # external functions by name
         self.statics = {}    # (path of the unit, name)
@@ -184,9 +183,12 @@ class Program:
         """The first safepoint in an expression: (name, place), or None."""
         for call in self.callsIn(node):
             why = self.isSafepoint(unit, call)
-            if why and 'noreturn' not in ofNode(call['inner'][0]):
+            if why and self.returns(unit, call):
                 return (why, position(call))
         return None
+
+    def returns(self, unit, call):
+        return 'noreturn' not in ofNode(call['inner'][0]) and self.calleeName(call) not in unit.noReturn
 
     def callsIn(self, node):
         if '_calls' not in node:

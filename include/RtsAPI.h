@@ -184,7 +184,8 @@ CAPSTAN_API void rts_setElem(Capability *cap, HaskellObj array, size_t i, Haskel
 CAPSTAN_API HaskellObj rts_readMutVar(HaskellObj var) CAPSTAN_NOSAFEPOINT;
 CAPSTAN_API void rts_writeMutVar(Capability *cap, HaskellObj var, HaskellObj v) CAPSTAN_NOSAFEPOINT;
 /* Put desired in place of expected, compared as words: equal small integers are equal, equal boxed numbers need not be.
- * Sequentially consistent. */
+ * Sequentially consistent.  After a collection by several threads a constructor may exist twice (doc/gc.md): then this may fail though nobody
+ * wrote to var, as on a machine whose compare-and-swap is weak: read it again, and try again. */
 CAPSTAN_API bool rts_casMutVar(Capability *cap, HaskellObj var, HaskellObj expected, HaskellObj desired)
     CAPSTAN_NOSAFEPOINT;
 /* A field of a constructor, by its place. */

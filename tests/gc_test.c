@@ -50,6 +50,7 @@ static int setUp(void **state)
     config.poison_from_space = true;
     config.errorHook = noteError;
     config.gcDoneHook = noteCollection;
+    config.idle_collection_us = 1000000000; /* collections are counted */
     config.gcDoneCtx = &collections;
     atomic_store(&errors, 0);
     memset(&lastCollection, 0, sizeof lastCollection);

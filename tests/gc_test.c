@@ -739,12 +739,14 @@ static void testHeapIsReturned(void **state)
 static void testHook(void **state)
 {
     unsigned before = atomic_load(&collections);
+    StgWord64 numberBefore = lastCollection.number;
 
     collectBetween();
     RtsCollection first = lastCollection;
     collectBetween();
-    assert_int_equal(atomic_load(&collections), before + 2);
-    assert_int_equal(lastCollection.number, first.number + 1);
+    /* The torture build collects in rts_lock too. */
+    assert_in_range(lastCollection.number, first.number + 1, first.number + 2);
+    assert_int_equal(atomic_load(&collections) - before, lastCollection.number - numberBefore);
     assert_true(lastCollection.pause_ns >= lastCollection.stop_ns);
     assert_true(lastCollection.pause_ns > 0);
     assert_true(lastCollection.heap_bytes > 0);

@@ -16,8 +16,15 @@
  * Offsets reach the assembly through arch_offsets.h, which the build makes from offsets.c; no number is written
  * twice.
  *
- * What the routines keep: the callee-saved integer registers of the ABI. Floating-point control state (MXCSR and the
- * x87 control word) is not saved by a switch nor put back by a raise: who lets foreign code change it puts it back.
+ * What the routines keep, a switch and a raise alike: every callee-saved register of the ABI.
+ *
+ *     x86-64     rbx rbp r12-r15 (no vector register)
+ *     aarch64    x19-x28 fp lr, and d8-d15, the lower halves of v8-v15; not SVE's upper parts nor predicates, which
+ *                calls of functions with standard arguments do not keep either
+ *
+ * Floating-point control state (MXCSR and the x87 control word, FPCR) is not saved by a switch nor put back by a raise:
+ * who lets foreign code change it puts it back. Of return addresses that lie in a sleeping or catching frame the ports
+ * take no other care than the compiler in its own: signed where it signs (aarch64).
  *
  * Sanitizers. These routines tell them nothing: whoever switches or calls on another stack announces it around the
  * call (__sanitizer_start_switch_fiber, __tsan_switch_to_fiber), archCallOnStack included. TSan needs that for
@@ -34,6 +41,10 @@
 
 #if defined(__x86_64__)
 #include "x86_64/arch_inline.h"
+#elif defined(__aarch64__)
+#include "aarch64/arch_inline.h"
+#elif defined(__riscv) && __riscv_xlen == 64
+#include "riscv64/arch_inline.h"
 #else
 #error "no port for this processor: see arch/arch.h for what one owes"
 #endif

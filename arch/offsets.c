@@ -7,6 +7,10 @@
 
 #if defined(__x86_64__)
 #include "x86_64/frames.h"
+#elif defined(__aarch64__)
+#include "aarch64/frames.h"
+#elif defined(__riscv)
+#include "riscv64/frames.h"
 #endif
 
 #define EMIT(name, value) __asm__ volatile("\n.ascii \"@OFFSET " #name " %c0 @\"" : : "i"(value));

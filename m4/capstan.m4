@@ -5,16 +5,20 @@ AC_DEFUN([CAPSTAN_CHOOSE_ARCH], [
 AC_MSG_CHECKING([for a port to this processor])
 AS_CASE([$host_cpu],
   [x86_64|amd64], [capstan_arch=x86_64],
+  [aarch64|arm64], [capstan_arch=aarch64],
+  [riscv64*], [capstan_arch=riscv64],
   [capstan_arch=none])
 AC_MSG_RESULT([$capstan_arch])
 AS_IF([test $capstan_arch = none],
-  [AC_MSG_ERROR([there is no port to '$host_cpu' yet (there is: x86_64).
+  [AC_MSG_ERROR([there is no port to '$host_cpu' yet (there are: x86_64 aarch64 riscv64).
   What a port owes stands in arch/arch.h; it goes into arch/$host_cpu/ and
   into the table in m4/capstan.m4.])])
 AC_CHECK_SIZEOF([void *])
 AS_IF([test "$ac_cv_sizeof_void_p" != 8],
   [AC_MSG_ERROR([pointers of 64 bits are needed, this compiler's have $ac_cv_sizeof_void_p bytes])])
 AM_CONDITIONAL([ARCH_X86_64], [test $capstan_arch = x86_64])
+AM_CONDITIONAL([ARCH_AARCH64], [test $capstan_arch = aarch64])
+AM_CONDITIONAL([ARCH_RISCV64], [test $capstan_arch = riscv64])
 ])
 
 dnl CAPSTAN_CHOOSE_OS: rts/os/os.h is the contract with the operating system.
@@ -23,6 +27,13 @@ AS_CASE([$host_os],
   [linux*], [],
   [AC_MSG_ERROR([there is no port to '$host_os' yet (there is: linux).
   What a port owes stands in rts/os/os.h.])])
+])
+
+dnl CAPSTAN_EMULATOR: how make check runs programs that this machine cannot.
+AC_DEFUN([CAPSTAN_EMULATOR], [
+AC_ARG_VAR([EMULATOR], [command before each program that the tests run, in a
+  cross build: qemu-aarch64-static -L SYSROOT])
+AM_CONDITIONAL([EMULATED], [test -n "$EMULATOR"])
 ])
 
 dnl CAPSTAN_ENABLE_DEBUG: --enable-debug, and --enable-torture which implies it.

@@ -21,9 +21,10 @@
  *     x86-64     rbx rbp r12-r15 (no vector register)
  *     aarch64    x19-x28 fp lr, and d8-d15, the lower halves of v8-v15; not SVE's upper parts nor predicates, which
  *                calls of functions with standard arguments do not keep either
+ *     riscv64    s0-s11 ra, fs0-fs11 (only the ABI LP64D is served); gp and tp are the program's and the OS thread's
  *
- * Floating-point control state (MXCSR and the x87 control word, FPCR) is not saved by a switch nor put back by a raise:
- * who lets foreign code change it puts it back. Of return addresses that lie in a sleeping or catching frame the ports
+ * Floating-point control state (MXCSR and the x87 control word, FPCR, fcsr) is not saved by a switch nor put back by a
+ * raise: who lets foreign code change it puts it back. Of return addresses that lie in a sleeping or catching frame the ports
  * take no other care than the compiler in its own: signed where it signs (aarch64).
  *
  * Sanitizers. These routines tell them nothing: whoever switches or calls on another stack announces it around the

@@ -22,10 +22,10 @@ struct Batch_ {
 
 static struct {
     Lock lock;
-    Batch *all;            /* [lock: finalizers] */
-    Job job;               /* starts a batch on the capability that it was posted to */
-    _Atomic bool posted;   /* it is on its way */
-    _Atomic bool cComing;  /* a thread is on its way that will call C finalizers */
+    Batch *all;                /* [lock: finalizers] */
+    Job job;                   /* starts a batch on the capability that it was posted to */
+    _Atomic uint32_t posted;   /* it is on its way */
+    _Atomic uint32_t cComing;  /* a thread is on its way that will call C finalizers */
 } finalizers = { .lock = LOCK_INIT(RANK_FINALIZERS) };
 
 static bool isAnyDue(void)

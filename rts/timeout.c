@@ -21,7 +21,7 @@ static Timeout *timeoutOfJob(Job *job) { return (Timeout *)(void *)((char *)job 
 static void runJob(Capability *cap, Job *job)
 {
     Timeout *t = timeoutOfJob(job);
-    uint8_t posted = TIMEOUT_POSTED;
+    uint32_t posted = TIMEOUT_POSTED;
     /* Acquire, release: pair with freeTimeout; the record, or the thread's, is the other's from here on, or ours. */
     if (!atomic_compare_exchange_strong_explicit(&t->state, &posted, TIMEOUT_AT_WORK, memory_order_acq_rel, memory_order_acquire)) {
         rtsFree(t);
@@ -70,7 +70,7 @@ static void freeTimeout(Timeout *t)
 {
     cancelTimer(&t->timer);
     for (unsigned tries = 0;; tries++) {
-        uint8_t state = TIMEOUT_POSTED;
+        uint32_t state = TIMEOUT_POSTED;
         if (atomic_compare_exchange_strong_explicit(&t->state, &state, TIMEOUT_ABANDONED, memory_order_acq_rel, memory_order_acquire))
             return;
         if (state == TIMEOUT_QUIET) break;

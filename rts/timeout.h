@@ -29,7 +29,7 @@ typedef struct Timeout_ {
     HaskellObj exception;   /* a root */
     _Atomic bool due;       /* time is up, and it was not raised */
     bool raised;            /* it was: nothing comes of it any more */
-    _Atomic uint8_t state;  /* [atomic] TIMEOUT_* */
+    _Atomic uint32_t state; /* [atomic] TIMEOUT_* */
 } Timeout;
 
 extern const StgInfoTable capstan_Timeout_info;

@@ -23,9 +23,9 @@ enum { PARCEL_UNKNOWN, PARCEL_SENT, PARCEL_RECEIVED };
 
 static struct {
     _Atomic uint64_t serials;            /* given out */
-    _Atomic uint8_t state[SERIALS];      /* PARCEL_*, by serial modulo their number */
+    _Atomic uint32_t state[SERIALS];     /* PARCEL_*, by serial modulo their number */
     _Atomic uint64_t sent, received;
-    _Atomic bool locks[LAZIES];          /* held where nothing moves */
+    _Atomic uint32_t locks[LAZIES];      /* held where nothing moves */
     uint64_t lazySerials[LAZIES];        /* [lock] */
     _Atomic uint32_t runs[SERIALS];      /* of shared thunks, by serial */
 } shared;
@@ -109,7 +109,7 @@ static uint64_t noteReceived(const Mutator *m, HaskellObj v)
     DEMAND(m, isOf(v, &gcParcel_info) && rts_isSmallInt(CAPSTAN_GET(gcParcel, v, serial)), "something else than a parcel was received: %p", (void *)v);
     uint64_t serial = (uint64_t)rts_smallIntValue(CAPSTAN_GET(gcParcel, v, serial));
     DEMAND(m, isRightParcel(v, serial), "parcel %#zx, received at %p, is not what it was", (size_t)serial, (void *)v);
-    uint8_t before = atomic_exchange(&shared.state[serial % SERIALS], PARCEL_RECEIVED);
+    uint32_t before = atomic_exchange(&shared.state[serial % SERIALS], PARCEL_RECEIVED);
     DEMAND(m, before == PARCEL_SENT, "parcel %#zx was %s", (size_t)serial, before == PARCEL_RECEIVED ? "received twice" : "never sent");
     atomic_fetch_add(&shared.received, 1);
     return serial;

@@ -160,7 +160,7 @@ bool mayBeInterrupted(uint64_t phaseAtBegin);
 #define RECORDS (1u << 20) /* shared thunks in one round */
 
 /* What one shared thunk did; its serial is its place. */
-typedef struct { _Atomic uint8_t starts, finishes; } ThunkRecord;
+typedef struct { _Atomic uint32_t starts, finishes; } ThunkRecord;
 
 /* What all workers share in one epoch; behind stable pointers. */
 typedef struct {

@@ -20,5 +20,7 @@ if [ -n "$CAPSTAN_SO" ] && command -v readelf >/dev/null; then
     { echo "$CAPSTAN_SO: has relocations in its text"; status=1; }
   readelf -dW "$CAPSTAN_SO" | grep -i 'NEEDED.*jemalloc' &&
     { echo "$CAPSTAN_SO: links jemalloc, which only programs may do"; status=1; }
+  readelf -sW "$CAPSTAN_SO" | grep ' UND __atomic_' &&
+    { echo "$CAPSTAN_SO: an atomic access that this processor has no instruction for, of a byte perhaps"; status=1; }
 fi
 exit $status

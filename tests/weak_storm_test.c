@@ -5,7 +5,7 @@
 
 enum { STORM_SLOTS = 64, STORM_THREADS = 4, STORM_MOST = 40000 };
 static struct {
-    _Atomic unsigned char managed[STORM_MOST], inC[STORM_MOST]; /* how often each finalizer ran */
+    _Atomic uint32_t managed[STORM_MOST], inC[STORM_MOST]; /* how often each finalizer ran */
     _Atomic unsigned made, wrong, seed, managedRan, cRan;
     HsStablePtr keys, weaks; /* arrays of STORM_SLOTS */
     HsInt rounds;

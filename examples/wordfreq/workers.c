@@ -17,7 +17,7 @@ enum { TICK_TERMINAL_NS = 200000000, TICK_FILE_NS = 1000000000 };
 typedef struct {
     const Text *text;
     atomic_uint_fast64_t turn;  /* [atomic] relaxed: the next chunk to read */
-    atomic_bool stop;           /* [atomic] relaxed: something went wrong */
+    atomic_uint stop;           /* [atomic] relaxed: something went wrong */
     pthread_mutex_t lock;
     pthread_cond_t ended;       /* [lock] signalled with each thread that ends */
     unsigned running;           /* [lock] */

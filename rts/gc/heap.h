@@ -53,7 +53,7 @@ typedef struct {
     RememberedSet shaded;     /* [holder] old objects that marking has to look at, for slots */
     StgTSO *dirty;     /* [holder] threads to be scanned by the next collection, through dirtyLink */
     unsigned node;     /* [const] NUMA node of its blocks */
-    _Atomic bool share; /* [atomic] its roots are still to be visited by one of the collecting threads */
+    _Atomic uint32_t share; /* [atomic] its roots are still to be visited by one of the collecting threads */
 } Nursery;
 
 typedef struct {

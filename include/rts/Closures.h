@@ -95,13 +95,13 @@ struct StgInfoTable_ {
 };
 
 /* The layouts of thunks.  state: 0 not begun; a value when done; otherwise the mark of the evaluator (low bits 100). */
-typedef struct { const StgInfoTable *info; StgWord state; HaskellObj payload[]; } StgThunk;
+__extension__ typedef struct { const StgInfoTable *info; StgWord state; HaskellObj payload[]; } StgThunk;
 typedef struct { const StgInfoTable *info; StgWord state; HaskellObj fun, arg; } StgAP;
-typedef struct { const StgInfoTable *info; HaskellObj fun; StgWord count; HaskellObj args[]; } StgPAP;
+__extension__ typedef struct { const StgInfoTable *info; HaskellObj fun; StgWord count; HaskellObj args[]; } StgPAP;
 typedef struct { const StgInfoTable *info; HaskellObj value; } StgMutVar;
 typedef struct { const StgInfoTable *info; HaskellObj value; } StgInd;
-typedef struct { const StgInfoTable *info; StgWord length; HaskellObj elems[]; } StgArray;
-typedef struct { const StgInfoTable *info; StgWord length; StgWord8 bytes[]; } StgBytes;
+__extension__ typedef struct { const StgInfoTable *info; StgWord length; HaskellObj elems[]; } StgArray;
+__extension__ typedef struct { const StgInfoTable *info; StgWord length; StgWord8 bytes[]; } StgBytes;
 typedef struct { const StgInfoTable *info; StgWord length; void *address; void *record; } StgExternal;
 typedef struct { const StgInfoTable *info; StgWord bits; } StgBoxed;
 /* value: NULL when empty.  Waiting are takers and readers when it is empty, putters when it is full.  All under the lock. */

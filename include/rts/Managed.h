@@ -17,6 +17,8 @@
 extern "C" {
 #endif
 
+/* What defines and roots by macros is C: in C++, capstan.hpp makes functions of lambdas, and roots of objects. */
+#ifndef __cplusplus
 /* ---- Counting and repeating, for the macros below ---------------------------------------------------------------- */
 #define CAPSTAN_CAT_(a, b) a##b
 #define CAPSTAN_CAT(a, b) CAPSTAN_CAT_(a, b)
@@ -126,6 +128,8 @@ extern "C" {
 #define CAPSTAN_STATIC(name, Con, ...) CAPSTAN_STATIC_(name, Con, __VA_ARGS__)
 #define CAPSTAN_STATIC_(name, Con, ...) StgClosure name##_closure = { &Con##_info, { __VA_ARGS__ } }
 
+#endif /* !__cplusplus */
+
 /* For use in other files. */
 #define CAPSTAN_EXTERN(name) extern StgClosure name##_closure
 
@@ -168,6 +172,7 @@ static inline void capstanPopRootsOfCap(Capability *cap, CapstanRoots *link)
     if (CAPSTAN_LIKELY(stack != NULL)) capstanPopRoots(stack, link);
 }
 
+#ifndef __cplusplus
 #define CAPSTAN_ROOTS(where, ...)                                                                                    \
     HaskellObj *const capstan_slots_[] = { CAPSTAN_EACH(CAPSTAN_ADDRESS_, , __VA_ARGS__) };                          \
     CapstanRoots capstan_roots_;                                                                                     \
@@ -175,6 +180,7 @@ static inline void capstanPopRootsOfCap(Capability *cap, CapstanRoots *link)
         (where), &capstan_roots_, sizeof capstan_slots_ / sizeof *capstan_slots_, capstan_slots_)
 #define CAPSTAN_UNROOT(where)                                                                                        \
     _Generic((where), Stack *: capstanPopRoots, Capability *: capstanPopRootsOfCap)((where), &capstan_roots_)
+#endif
 
 /* ---- Allocation -------------------------------------------------------------------------------------------------- */
 
@@ -255,8 +261,10 @@ CAPSTAN_API HaskellObj rts_callN(Stack *stack, HaskellObj f, size_t n, const Has
 /* The same with one argument. */
 CAPSTAN_API HaskellObj rts_call1(Stack *stack, HaskellObj f, HaskellObj arg) CAPSTAN_SAFEPOINT;
 /* rts_call(stack, f, a, b): up to 24 arguments. */
+#ifndef __cplusplus
 #define rts_call(stack, f, ...) \
     rts_callN((stack), (f), CAPSTAN_NARGS(__VA_ARGS__), (HaskellObj[]){ __VA_ARGS__ })
+#endif
 /* Run an IO action. */
 static inline HaskellObj rts_runIO(Stack *stack, HaskellObj action)
 {
@@ -272,8 +280,10 @@ static inline HaskellObj rts_tailCallN(Stack *stack, HaskellObj f, size_t n, con
     for (size_t i = 0; i < n; i++) stack->pendingArgs[i] = args[i];
     return CAPSTAN_TAILCALL;
 }
+#ifndef __cplusplus
 #define rts_tailCall(stack, f, ...) \
     rts_tailCallN((stack), (f), CAPSTAN_NARGS(__VA_ARGS__), (HaskellObj[]){ __VA_ARGS__ })
+#endif
 
 /* Evaluate v until it is not a thunk. */
 CAPSTAN_API HaskellObj rts_evaluate(Stack *stack, HaskellObj v) CAPSTAN_SAFEPOINT;

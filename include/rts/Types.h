@@ -52,8 +52,9 @@ typedef struct CapstanRoots_ CapstanRoots;
  * unit and the runtime's own marks) or the address of a closure.  Never dereference it by hand: it may be an immediate. */
 typedef StgClosure *HaskellObj;
 
-/* A closure: its first word says what it is (rts/Closures.h), the rest depends on that. */
-struct StgClosure_ {
+/* A closure: its first word says what it is (rts/Closures.h), the rest depends on that.  (__extension__, here and below: pedantic C++ compilers
+ * do not know arrays without a length.) */
+__extension__ struct StgClosure_ {
     const StgInfoTable *info;
     HaskellObj payload[];
 };
@@ -103,7 +104,7 @@ typedef struct {
 } CapstanRegs;
 
 /* Called for each start of a generated stub file's export list; one static object a file. */
-struct ForeignExportsList {
+__extension__ struct ForeignExportsList {
     struct ForeignExportsList *next;  /* the runtime's: links the registered lists */
     int n_entries;
     StgPtr exports[];

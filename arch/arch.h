@@ -11,6 +11,9 @@
  *     PORT/switch.S         archSwitch, archBootStack
  *     PORT/call_on_stack.S  archCallOnStack
  *     PORT/init_stack.c     archInitStack
+ *     PORT/call.S           archCall
+ *     PORT/adjustor.S       archAdjustorEntry, archAdjustorTemplate
+ *     PORT/place_args.c     archPlaceArgs
  *     PORT/probe.S          for the tests only: see probe.h
  *
  * Offsets reach the assembly through arch_offsets.h, which the build makes from offsets.c; no number is written
@@ -126,5 +129,73 @@ void archLand(void);
 /* The first frame of a fresh stack (not to be called), and the address in it that the first switch returns to. */
 void archBootStack(void);
 extern const uintptr_t archBootAddress;
+
+/* ---- C functions whose type is known at run time ----------------------------------------------------------------------
+ *
+ * A type is a row of letters, one for each argument, as GHC has them:
+ *     f float   d double   L l 64 bits, signed and unsigned   W w 32   S s 16   B b 8   p a pointer
+ * and v, nothing, as a result.  Each argument is one word (64 bits) of an ArchFrame; which one is the port's answer to archPlaceArgs.
+ *
+ * Words on their way out (arguments of archCall, results of adjustors) are as the platform's C compiler leaves them: integers extended by
+ * archExtend, floats by archFloatWord.  Of words on their way in (results of archCall, arguments of adjustors) only the bits that the type has
+ * are looked at. */
+
+/* What a call passes and gets back.  arch_inline.h gives ARCH_INTEGER_ARGS and ARCH_FLOAT_ARGS, the registers of each kind. */
+typedef struct {
+    uint64_t integers[ARCH_INTEGER_ARGS];
+    uint64_t floats[ARCH_FLOAT_ARGS];     /* the low 64 bits of each */
+    uint64_t integerResult, floatResult;  /* the registers of both kinds, whatever the type is */
+    uint64_t floatsUsed;                  /* archCall: whether, and how many, floats are to be loaded.  Adjustors: the assembly's own */
+    uint64_t stackWords;                  /* archCall: how many words of stack follow.  Adjustors: the assembly's own */
+    uint64_t stack[];                     /* the lowest address first; in an adjustor's frame those of its caller */
+} ArchFrame;
+
+#define ARCH_FRAME_WORDS (sizeof(ArchFrame) / sizeof(uint64_t))
+
+/* How much of a frame the arguments of one type take. */
+typedef struct {
+    uint32_t stackWords;  /* the stack's words */
+    uint8_t integers;     /* registers of each kind that hold arguments */
+    uint8_t floats;
+} ArchLayout;
+
+/* Where the n arguments of `types` are: words[i] becomes the index, in a frame seen as an array of words, of the i-th.  The arguments from number
+ * `fixed` on are variadic; among these is no f, nor any integer narrower than an int, for C has promoted them. */
+void archPlaceArgs(const char *types, size_t n, size_t fixed, uint32_t *words, ArchLayout *layout);
+
+/* Call fn with what the frame says, and put its results there.  Takes as much stack as the frame's stack words, and a few more.  A C++ exception, or the
+ * unwinding of pthread_exit, passes through. */
+void archCall(StgFunPtr fn, ArchFrame *frame);
+
+/* ---- Adjustors --------------------------------------------------------------------------------------------------------
+ *
+ * An adjustor is a C function at an address of its own that finds data of its own.  They come by the arena:
+ *
+ *     +0                          ARCH_ADJUSTOR_CODE_BYTES: a copy of archAdjustorTemplate, ARCH_ADJUSTOR_COUNT entries of
+ *                                 ARCH_ADJUSTOR_STEP bytes each, mapped read-only and executable
+ *     +ARCH_ADJUSTOR_CODE_BYTES   an ArchAdjustorHead, then an ArchAdjustor for each entry, mapped writable
+ *
+ * The code finds the data relative to itself: entry i belongs to record i.  It saves the argument registers and calls the head's handler with its record
+ * and the frame.  ARCH_ADJUSTOR_CODE_BYTES is at least the largest page that the platform has (64 KiB on some), for the two have other protections. */
+typedef struct ArchAdjustor_ {
+    const ArchLayout *layout;  /* never NULL; floats == 0: the assembly may leave frame->floats and floatResult alone */
+    uintptr_t own[3];          /* the runtime's */
+} ArchAdjustor;
+
+typedef struct {
+    void (*entry)(void);       /* archAdjustorEntry */
+    uintptr_t unused[3];       /* as large as a record */
+} ArchAdjustorHead;
+
+/* The template: aligned to, and as long as, ARCH_ADJUSTOR_CODE_BYTES, in the library's read-only text, so that the file itself can be mapped once more.  Not
+ * to be called. */
+extern const char archAdjustorTemplate[];
+
+/* Where all entries go on (not to be called): builds the frame, calls archAdjustorHandler(record, frame), returns its result to the caller, in the registers
+ * of both kinds. */
+void archAdjustorEntry(void);
+
+/* Set once, before there are adjustors. */
+extern void (*archAdjustorHandler)(ArchAdjustor *record, ArchFrame *frame);
 
 #endif

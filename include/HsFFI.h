@@ -96,6 +96,9 @@ CAPSTAN_API void rts_performMinorGC(void) CAPSTAN_SAFEPOINT;
  * Errors: one that is not in use is reported as RTS_BAD_STABLE_PTR in debug builds, ignored in others. */
 CAPSTAN_API void hs_free_stable_ptr(HsStablePtr sp) CAPSTAN_NOSAFEPOINT;
 
+/* Free a function pointer made by a wrapper import (rts/Foreign.h: freeHaskellFunctionPtr, which is the same). */
+CAPSTAN_API void hs_free_fun_ptr(HsFunPtr fp) CAPSTAN_NOSAFEPOINT;
+
 /* Lock the table of stable pointers: until it is unlocked again (as often as it was locked), other threads that make or free one wait.  Reading them does
  * not wait, nor do collections: a thread that holds a capability and waits here goes on once somebody wants to stop the world, or waits for a capability.  An operation that has begun
  * may end after the locking.  Context: any thread; one that holds a capability keeps it while it waits for the lock.

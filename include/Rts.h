@@ -5,6 +5,7 @@
 #include "RtsAPI.h"
 #include "rts/Closures.h"
 #include "rts/Config.h"
+#include "rts/Foreign.h"
 #include "rts/Language.h"
 #include "rts/Threads.h"
 #include "rts/Types.h"

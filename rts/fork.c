@@ -1,5 +1,6 @@
 #include "fork.h"
 
+#include "adjustor_pool.h"
 #include "bound.h"
 #include "budget.h"
 #include "capability.h"
@@ -114,6 +115,8 @@ static void enterChild(void)
     forgetStablePtrs();
     forgetStableLock();
     renewForeignExports();
+    forgetAdjustors();
+    forgetSignatures();
     forgetWeaks();
     forgetWeakTables();
     forgetFinalizers();

@@ -1,6 +1,8 @@
 /* Starting and ending the runtime, any number of times.
  *
  * Each start has an epoch.  In-calls that are inside a safe call when the runtime ends find out, when they return, that theirs is over. */
+#include "adjustor.h"
+#include "adjustor_pool.h"
 #include "arch.h"
 #include "base/lock.h"
 #include "body.h"
@@ -68,6 +70,7 @@ __attribute__((constructor)) static void introduceTasks(void)
 {
     initTasks(&deadNotStarted, abandonTask);
     archLeavingSideways = leaveSideways;
+    initAdjustors();
 }
 
 /* ---- Configuration ---- */
@@ -316,6 +319,7 @@ static void endRuntime(void)
     endFinalizers();
     finishSubmit();
     revertStatics();
+    endAdjustors();
     freeAllStablePtrs();
     endForeignExports();
     Task *task = newTask();

@@ -36,4 +36,29 @@ static inline __attribute__((always_inline)) uintptr_t archStackPointer(void)
     return sp;
 }
 
+/* The registers that C passes arguments in. */
+#define ARCH_INTEGER_ARGS 6
+#define ARCH_FLOAT_ARGS 8
+
+/* GHC's stubs for adjustors take a parameter that means nothing after so many that are integers, if there are so many; 0: never. */
+#define ARCH_STUB_DUMMY_AFTER 6
+
+/* Adjustors: see arch.h. */
+#define ARCH_ADJUSTOR_CODE_BYTES 4096
+#define ARCH_ADJUSTOR_STEP 16
+#define ARCH_ADJUSTOR_COUNT 255
+
+/* An integer of the type that the letter says, extended to 64 bits by it, as the caller of a C function passes it.  The ABI asks for nothing here, but
+ * clang counts on 32 bits being right. */
+static inline uint64_t archExtend(char type, uint64_t v)
+{
+    return v;
+}
+
+/* A float as the caller of a C function passes it. */
+static inline uint64_t archFloatWord(uint32_t bits)
+{
+    return bits;
+}
+
 #endif

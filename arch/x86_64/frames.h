@@ -24,6 +24,12 @@ typedef struct {
     uintptr_t return_address;
 } SwitchFrame;
 
+/* An adjustor's frame is an ArchFrame whose last word is the return address, so that the caller's stack follows. */
+#define ADJUSTOR_FRAME_CFA sizeof(ArchFrame)
+
+_Static_assert(offsetof(ArchFrame, stack) == sizeof(ArchFrame) && offsetof(ArchFrame, stackWords) + sizeof(uint64_t) == sizeof(ArchFrame),
+               "the return address is where stackWords is");
+_Static_assert(sizeof(ArchFrame) % ARCH_STACK_ALIGNMENT == 0, "the handler is called with an aligned stack");
 _Static_assert(sizeof(CatchStackFrame) % ARCH_STACK_ALIGNMENT == 0, "the body is called with an aligned stack");
 
 /* *_CFA: from the frame to what the stack pointer was before the routine was called, the base of all CFI. */
@@ -37,6 +43,7 @@ _Static_assert(sizeof(CatchStackFrame) % ARCH_STACK_ALIGNMENT == 0, "the body is
     EMIT(CATCH_CFA, sizeof(CatchStackFrame))                                     \
     EMIT(SWITCH_SAVED, offsetof(SwitchFrame, saved))                             \
     EMIT(SWITCH_CFA, sizeof(SwitchFrame))                                        \
+    EMIT(ADJUSTOR_CFA, ADJUSTOR_FRAME_CFA)                                        \
     EMIT(SAVED_R15, offsetof(SavedRegisters, r15))                               \
     EMIT(SAVED_R14, offsetof(SavedRegisters, r14))                               \
     EMIT(SAVED_R13, offsetof(SavedRegisters, r13))                               \

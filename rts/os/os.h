@@ -51,6 +51,19 @@ void osRelease(void *p, size_t bytes);
  * finds zeroes. */
 void osDiscard(void *p, size_t bytes);
 
+/* ---------------------------------------------------------------- code
+ *
+ * Maps a copy of a piece of this library's own text, in whole pages, over the reserved range at `at`: readable and executable, shared with the
+ * page cache where that can be. No memory is ever writable and executable, nor executable after it was writable:
+ * 1. from the file that the text itself was mapped from, found by /proc/self/maps, if it still says the same: what policies that forbid
+ *    execution of written memory (SELinux's execmem and execmod, PaX, seccomp filters) leave alone;
+ * 2. from a sealed memfd, written by write().
+ * Errors: false when both are refused (by policy, or number of mappings, memory, fault injection); then the range
+ * is reserved as before. */
+bool osMapCode(void *at, const void *code, size_t bytes);
+enum { OS_CODE_FROM_FILE = 1, OS_CODE_FROM_MEMFD = 2 };
+extern unsigned osCodeForbidden; /* behave as if these ways were refused (tests) */
+
 /* ---------------------------------------------------------------- many stacks in one reservation */
 
 /* Says that a reserved range will hold stacks, before any of it is committed: no huge pages, which would make a stack that is a page
@@ -182,6 +195,10 @@ size_t osPeakResidentBytes(void);
 /* Has a function called in each child of fork(), in its one thread, before fork returns there. For ever; later ones are called after earlier ones.
  * Errors: false when memory is refused. */
 bool osWatchForks(void (*inChild)(void));
+
+/* The address that the program and its libraries (or one of these, by a handle of dlopen) know by a name.
+ * Errors: NULL, and *why, if there is none; *why is the system's text, until its next such call in this thread. */
+void *osFindSymbol(void *library, const char *symbol, const char **why);
 
 /* 64 bits to seed a generator with: different in each call and each process; not for secrets. */
 uint64_t osRandomSeed(void);

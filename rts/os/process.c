@@ -1,6 +1,7 @@
 /* process.c: the process as a whole (os.h). */
 #include "os/internal.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -67,4 +68,13 @@ uint64_t osRandomSeed(void) {
         seed = osMonotonicNanos() ^ osThreadId() << 40 ^ (uintptr_t)&calls;
     errno = error;
     return scramble(seed + atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed));
+}
+
+void *osFindSymbol(void *library, const char *symbol, const char **why) {
+    int error = errno;
+    dlerror();
+    void *address = dlsym(library == NULL ? RTLD_DEFAULT : library, symbol);
+    *why = dlerror();
+    errno = error;
+    return address;
 }

@@ -37,4 +37,28 @@ static inline __attribute__((always_inline)) uintptr_t archStackPointer(void)
     return sp;
 }
 
+/* The registers that C passes arguments in. */
+#define ARCH_INTEGER_ARGS 8
+#define ARCH_FLOAT_ARGS 8
+
+/* Stubs of adjustors never have GHC's parameter that means nothing: its text has it on x86-64 only. */
+#define ARCH_STUB_DUMMY_AFTER 0
+
+/* Adjustors: see arch.h. Pages have 4, 16 or 64 KiB, as the kernel was built; the code is right for all of them. */
+#define ARCH_ADJUSTOR_CODE_BYTES 65536
+#define ARCH_ADJUSTOR_STEP 16
+#define ARCH_ADJUSTOR_COUNT 4095
+
+/* An integer of the type that the letter says, extended to 64 bits by it, as the caller of a C function passes it: the ABI asks for nothing. */
+static inline uint64_t archExtend(char type, uint64_t v)
+{
+    return v;
+}
+
+/* A float as the caller of a C function passes it. */
+static inline uint64_t archFloatWord(uint32_t bits)
+{
+    return bits;
+}
+
 #endif

@@ -42,4 +42,29 @@ static inline __attribute__((always_inline)) uintptr_t archStackPointer(void)
     return sp;
 }
 
+/* The registers that C passes arguments in. */
+#define ARCH_INTEGER_ARGS 8
+#define ARCH_FLOAT_ARGS 8
+
+/* Stubs of adjustors never have GHC's parameter that means nothing: its text has it on x86-64 only. */
+#define ARCH_STUB_DUMMY_AFTER 0
+
+/* Adjustors: see arch.h. */
+#define ARCH_ADJUSTOR_CODE_BYTES 4096
+#define ARCH_ADJUSTOR_STEP 16
+#define ARCH_ADJUSTOR_COUNT 255
+
+/* An integer of the type that the letter says, extended to 64 bits by it, as the caller of a C function passes it: 32 bits are sign-extended, be they
+ * signed or not. */
+static inline uint64_t archExtend(char type, uint64_t v)
+{
+    return type == 'w' ? (uint64_t)(int64_t)(int32_t)v : v;
+}
+
+/* A float as the caller of a C function passes it: in a register of 64 bits, all above it ones. */
+static inline uint64_t archFloatWord(uint32_t bits)
+{
+    return UINT64_C(0xffffffff00000000) | bits;
+}
+
 #endif

@@ -36,6 +36,14 @@ AC_ARG_VAR([EMULATOR], [command before each program that the tests run, in a
 AM_CONDITIONAL([EMULATED], [test -n "$EMULATOR"])
 ])
 
+dnl CAPSTAN_NATIVE_TOOL: capstan-foreign makes sources of the examples and tests, so in a cross build there is one for this machine too.
+AC_DEFUN([CAPSTAN_NATIVE_TOOL], [
+AC_ARG_VAR([CC_FOR_BUILD], [in a cross build: C compiler for this machine (default: cc)])
+: ${CC_FOR_BUILD=cc}
+AM_CONDITIONAL([CROSS_COMPILING], [test "$cross_compiling" = yes])
+AC_SUBST([CAPSTAN_ARCH], [$capstan_arch])
+])
+
 dnl CAPSTAN_ENABLE_DEBUG: --enable-debug, and --enable-torture which implies it.
 AC_DEFUN([CAPSTAN_ENABLE_DEBUG], [
 AC_ARG_ENABLE([debug],

@@ -464,7 +464,7 @@ size_t rts_showException(Capability *cap, HaskellObj exception, char *buf, size_
     return showException(exception, buf, size);
 }
 
-static const char *statusWord(SchedulerStatus status)
+const char *statusWord(SchedulerStatus status)
 {
     static const char *const words[] = { "nothing was evaluated", "success", "uncaught exception", "interrupted",
                                          "heap exhausted", "refused", "timed out", "cancelled",

@@ -10,4 +10,7 @@ void abandonTask(Task *task);
 /* rts_lock for the runtime's own threads: no hook hears that there is no runtime. */
 Capability *lockQuietly(void);
 
+/* "timed out": for people. */
+const char *statusWord(SchedulerStatus status);
+
 #endif

@@ -98,6 +98,50 @@ CAPSTAN_IO(errnoAfter, e)
     return rts_int(stack, safe == unsafe ? safe : -1);
 }
 
+/* Ascending or descending, by its free variable. */
+CAPSTAN_LAMBDA_IO(compareInts, 1, p, q)
+{
+    bool descending = rts_getBool(rts_freeVar(self, 0));
+    int a = *(int *)rts_getPtr(p), b = *(int *)rts_getPtr(q);
+    return rts_int(stack, descending ? (a < b) - (a > b) : (a > b) - (a < b));
+}
+CAPSTAN_IO(newCompare, descending)
+{
+    descending = rts_force(stack, descending);
+    return rts_call(stack, &mkCompare_closure, rts_mkClosure(stack->cap, &compareInts_info, &descending), CAPSTAN_WORLD);
+}
+/* Sorted by C, with a comparison of ours that is freed again. */
+CAPSTAN_IO(sortInts, array, n, descending)
+{
+    CAPSTAN_ROOTS(stack, array, n, descending);
+    HaskellObj compare = rts_call(stack, &newCompare_closure, descending, CAPSTAN_WORLD);
+    HsFunPtr code = rts_getFunPtr(compare);
+    HaskellObj size = rts_int(stack, sizeof(int));
+    rts_call(stack, &c_qsort_closure, array, n, size, compare, CAPSTAN_WORLD);
+    rts_call(stack, &hs_free_fun_ptr_closure, rts_mkFunPtr(stack->cap, code), CAPSTAN_WORLD);
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(mix, a, b, c, d, p, e, f, g, h, i, j)
+{
+    return rts_mkWord64(stack->cap, (HsWord64)(rts_getInt8(a) + rts_getWord16(b) + (HsInt)rts_getFloat(c) + (HsInt)rts_getDouble(d) + (HsInt)rts_getChar(e) +
+                                               rts_getBool(f) + rts_getInt(g) + rts_getInt32(h) + rts_getWord8(i)) * (HsWord64)rts_getDouble(j) +
+                                        (HsWord64)(uintptr_t)rts_getPtr(p));
+}
+CAPSTAN_IO(newMix) { return rts_call(stack, &mkMix_closure, &mix_closure, CAPSTAN_WORLD); }
+CAPSTAN_IO(shout, text, bytes, a, b, c)
+{
+    char all[100];
+    size_t n, m;
+    const char *t = rts_bytes(text, &n), *u = rts_bytes(bytes, &m);
+    int length = snprintf(all, sizeof all, "%.*s%.*s%d", (int)n, t, (int)m, u, (int)(rts_getInt(a) + rts_getInt(b) + rts_getInt(c)));
+    return rts_mkBytes(stack->cap, all, (size_t)length);
+}
+CAPSTAN_IO(newShout) { return rts_call(stack, &mkShout_closure, &shout_closure, CAPSTAN_WORLD); }
+CAPSTAN_FUN(twice, d) { return rts_mkDouble(stack->cap, 2 * rts_getDouble(d)); }
+CAPSTAN_IO(newPure) { return rts_call(stack, &mkPure_closure, &twice_closure, CAPSTAN_WORLD); }
+CAPSTAN_IO(newUnit) { return rts_call(stack, &mkUnit_closure, &touch_closure, CAPSTAN_WORLD); }
+
 /* ---- C functions that it imports; declared where they are defined, since the stub has declarations of its own ---- */
 
 HsInt32 getErrno(void);
@@ -458,11 +502,70 @@ static void testLending(void **state)
     assert_int_equal(heardOtherErrors(), 0);
 }
 
+/* ---- Function pointers ---- */
+
+static void testWrappers(void **state)
+{
+    assert_int_equal(startHooked(2), RTS_OK);
+    int array[100];
+    for (int descending = 0; descending < 2; descending++) {
+        for (int i = 0; i < 100; i++) array[i] = i * 37 % 100;
+        sort_ints(array, 100, descending);
+        for (int i = 0; i < 100; i++) assert_int_equal(array[i], descending ? 99 - i : i);
+    }
+    HsFunPtr twiceAgain = new_pure();
+    assert_true(((HsDouble(*)(HsDouble))twiceAgain)(1.25) == 2.5);
+    assert_true(apply_double((HsFunPtr)halve, 3) == 1.5);
+    hs_free_fun_ptr(twiceAgain);
+    touched = 0;
+    HsFunPtr unit = new_unit();
+    ((void (*)(void))unit)();
+    run_plain(unit); /* from C through managed code through C into managed code */
+    assert_int_equal(touched, 2);
+    hs_free_fun_ptr(unit);
+    hs_exit();
+    assert_int_equal(heardOtherErrors(), 0);
+}
+
+/* More integers, and more of both kinds, than there are registers; there and back. */
+static void testMix(void **state)
+{
+    typedef HsWord64 (*Mix)(HsInt8, HsWord16, HsFloat, HsDouble, HsPtr, HsChar, HsBool, HsInt, HsInt32, HsWord8, HsDouble);
+    assert_int_equal(startHooked(1), RTS_OK);
+    HsFunPtr mixed = new_mix();
+    const HsWord64 expected = (HsWord64)(-5 + 7 + 2 + 3 + 'A' + 1 - 1000 + 70000 + 200) * 3 + 0x1000;
+    assert_true(((Mix)mixed)(-5, 7, 2.5f, 3.5, (HsPtr)0x1000, 'A', 1, -1000, 70000, 200, 3) == expected);
+    assert_true(call_mix(mixed, -5, 7, 2.5f, 3.5, (HsPtr)0x1000, 'A', 1, -1000, 70000, 200, 3) == expected);
+    HsWord64 result = 0;
+    RtsError error = RTS_ERROR_INIT;
+    assert_int_equal(call_mix_try(NULL, -5, 7, 2.5f, 3.5, NULL, 'A', 1, -1000, 70000, 200, 3, &result, &error), Killed);
+    assert_string_equal(error.message, "callMix: the function pointer is NULL");
+    hs_free_fun_ptr(mixed);
+    hs_exit();
+    assert_int_equal(heardOtherErrors(), 0);
+}
+
+static void testWrappedStrings(void **state)
+{
+    typedef void *(*Shout)(const char *, void *, size_t, HsInt, HsInt, HsInt, size_t *);
+    assert_int_equal(startHooked(1), RTS_OK);
+    HsFunPtr shouting = new_shout();
+    size_t length = 0;
+    char *all = ((Shout)shouting)("one", heapText("two"), 3, 1, 2, 3, &length);
+    assert_int_equal(length, 7);
+    assert_memory_equal(all, "onetwo6", 7);
+    free(all);
+    hs_free_fun_ptr(shouting);
+    hs_exit();
+    assert_int_equal(heardOtherErrors(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(testNoRuntime), TEST(testResults),  TEST(testAgain),     TEST(testThreads), TEST(testPlainFailure), TEST(testErrorRecord), TEST(testKeptException),
         TEST(testMessages),  TEST(testBudgets),  TEST(testCancel),    TEST(testStrings), TEST(testZeroInside),   TEST(testBytes),       TEST(testLending),
+        TEST(testWrappers),  TEST(testMix),      TEST(testWrappedStrings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,7 +69,7 @@ void putTryPrototype(const Plan *plan, const Call *call, bool opt, Buffer *out)
     put(out, "%sRtsError *error)", bytes ? "size_t *length, " : "");
 }
 
-/* GHC's shape: on x86-64 the adjustor pushes its own caller's address behind the arguments that spilled, and the function gets it as one. */
+/* Under GHC's names it has GHC's shape: on x86-64 with a parameter that means nothing. */
 void putWrapperPrototype(const Plan *plan, const Call *call, Buffer *out)
 {
     Arena *arena = arenaOf(plan);
@@ -79,7 +79,7 @@ void putWrapperPrototype(const Plan *plan, const Call *call, Buffer *out)
     for (unsigned i = 0; i < n; i++) {
         put(out, ", %s", declare(arena, params[i].type, params[i].name));
         integers += params[i].integer;
-        if (integers == 6 && params[i].integer) put(out, "\n#if defined(__x86_64__)\n, void* original_return_addr\n#endif\n");
+        if (plan->options->names == CLOSURES_GHC && integers == 6 && params[i].integer) put(out, "\n#if defined(__x86_64__)\n, void* original_return_addr\n#endif\n");
     }
     put(out, ")");
 }

@@ -101,7 +101,7 @@ void emitWrapped(const Plan *plan, const Call *call, Buffer *out)
     Buffer body = { 0 };
     putBody(plan, &call->sig, "(StgClosure*)(void *)deRefStablePtr(the_stableptr)", call->decl->name.text, &body);
     for (unsigned i = 0; i < n; i++) integers += params[i].integer;
-    if (integers >= 6) put(out, "\n{\n#if defined(__x86_64__)\n(void)original_return_addr;\n#endif\n%s", body.text + 3);
+    if (plan->options->names == CLOSURES_GHC && integers >= 6) put(out, "\n{\n#if defined(__x86_64__)\n(void)original_return_addr;\n#endif\n%s", body.text + 3);
     else put(out, "%s", body.text);
     freeBuffer(&body);
 }

@@ -229,14 +229,16 @@ static void putClosure(const Call *call, unsigned arity, Buffer *out)
             call->id);
 }
 
-static void emitWrapperImport(const Call *call, Buffer *out)
+static void emitWrapperImport(const Plan *plan, const Call *call, Buffer *out)
 {
     const Signature *sig = &call->sig;
-    put(out, "static HaskellObj %s_entry(Stack *stack, HaskellObj self, HaskellObj function, HaskellObj world)\n{\n    (void)self;\n    (void)world;\n", call->id);
-    put(out, "    StgStablePtr hptr = getStablePtr((StgPtr)function);\n    void *code = hptr == NULL ? NULL : createAdjustor(hptr, (StgFunPtr)%s, (char *)\"%c",
-        call->wrapper, bases[sig->result.base].letter);
+    bool ghc = plan->options->names == CLOSURES_GHC;
+    put(out, "static HaskellObj %s_entry(Stack *stack, HaskellObj self, HaskellObj function, HaskellObj world)\n{\n"
+             "    StgStablePtr hptr = getStablePtr((StgPtr)function);\n    void *code = NULL;\n    (void)self;\n    (void)world;\n"
+             "    if (hptr == NULL) rts_raiseNoMemory(stack);\n    code = %s(hptr, (StgFunPtr)%s, %s\"%c", call->id, ghc ? "createAdjustor" : "rts_createAdjustor",
+        call->wrapper, ghc ? "(char *)" : "", bases[sig->result.base].letter);
     for (unsigned i = 0; i < sig->n; i++) put(out, "%c%s", bases[sig->args[i].base].letter, sig->args[i].base == B_BYTES ? "l" : "");
-    put(out, "%s\");\n    if (code == NULL) rts_raiseError(stack, \"%s: there is no adjustor\");\n"
+    put(out, "%s\");\n    if (code == NULL) {\n        freeStablePtr(hptr);\n        rts_raiseError(stack, \"%s: no C function pointer could be made\");\n    }\n"
              "    return rts_mkFunPtr(stack->cap, (HsFunPtr)code);\n}\n", sig->result.base == B_BYTES ? "p" : "", call->decl->name.text);
     putClosure(call, 1, out);
 }
@@ -255,7 +257,7 @@ static void emitAddress(const Call *call, Buffer *out)
 void emitImport(const Plan *plan, const Call *call, Buffer *out)
 {
     switch (call->entity.kind) {
-    case ENTITY_WRAPPER: emitWrapperImport(call, out); return;
+    case ENTITY_WRAPPER: emitWrapperImport(plan, call, out); return;
     case ENTITY_ADDRESS: emitAddress(call, out); return;
     default: break;
     }

@@ -35,6 +35,9 @@ typedef struct {
     SavedRegisters saved;
 } SwitchFrame;
 
+/* archAdjustorEntry: the frame record's place in its ArchFrame. */
+_Static_assert(offsetof(ArchFrame, stackWords) == offsetof(ArchFrame, floatsUsed) + sizeof(uintptr_t), "fp, then lr");
+_Static_assert(sizeof(ArchFrame) % ARCH_STACK_ALIGNMENT == 0, "the caller's stack arguments follow the frame");
 _Static_assert(sizeof(CatchStackFrame) % ARCH_STACK_ALIGNMENT == 0, "the body is called with an aligned stack");
 _Static_assert(sizeof(SwitchFrame) % ARCH_STACK_ALIGNMENT == 0, "the stack pointer is always aligned");
 
@@ -50,6 +53,8 @@ _Static_assert(sizeof(SwitchFrame) % ARCH_STACK_ALIGNMENT == 0, "the stack point
     EMIT(CATCH_CFA, sizeof(CatchStackFrame))                                     \
     EMIT(SWITCH_SAVED, offsetof(SwitchFrame, saved))                             \
     EMIT(SWITCH_CFA, sizeof(SwitchFrame))                                        \
+    EMIT(ADJUSTOR_RECORD, offsetof(ArchFrame, floatsUsed))                       \
+    EMIT(ADJUSTOR_CFA, sizeof(ArchFrame))                                        \
     EMIT(SAVED_FP, offsetof(SavedRegisters, fp))                                 \
     EMIT(SAVED_LR, offsetof(SavedRegisters, lr))                                 \
     EMIT(SAVED_X19, offsetof(SavedRegisters, x19))                               \

@@ -10,6 +10,7 @@ typedef struct {
     Source *source;
     void *scanner;
     size_t position;      /* of the next token */
+    size_t lastEnd;       /* of the token before */
     size_t comment;       /* where the outermost open comment began */
     unsigned depth;       /* of nested comments */
     int before;           /* the token before */

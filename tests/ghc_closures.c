@@ -151,16 +151,65 @@ static HsInt32 applyII(Stack *stack, HsFunPtr function, HsInt32 n)
     return call.n;
 }
 
-static HsFunPtr withoutAdjustors(Stack *stack)
+/* ---- "wrapper" imports: GHC's stub is the adjustor's, the closure is ours ---- */
+
+/* The stubs' text has their types; here only their addresses are needed. */
+extern void zdmainzdS4WrapperzdS4WrapperzumkII(void), zdmainzdS4WrapperzdS4WrapperzumkMix(void), zdmainzdS4WrapperzdS4WrapperzumkTen(void),
+    zdmainzdS4WrapperzdS4WrapperzumkTenD(void), zdmainzdS4WrapperzdS4WrapperzumkAlt(void), zdmainzdS4WrapperzdS4WrapperzumkV(void);
+
+static HsFunPtr wrap(Stack *stack, HaskellObj function, StgFunPtr stub, const char *type)
 {
-    rts_raiseError(stack, "adjustors come with the foreign interface");
+    StgStablePtr hptr = getStablePtr((StgPtr)function);
+    void *adjustor = hptr == NULL ? NULL : createAdjustor(hptr, stub, (char *)type);
+    if (adjustor == NULL) rts_raiseError(stack, "no adjustor");
+    return (HsFunPtr)adjustor;
 }
 
-IO_(S4(7, newII), FunPtr, withoutAdjustors(stack), (Int32, k))
-IO_(S4(6, newMix), FunPtr, withoutAdjustors(stack), (Word64, k))
-ACTION(S4(5, newTen), FunPtr, withoutAdjustors(stack))
-ACTION(S4(4, newTenD), FunPtr, withoutAdjustors(stack))
-ACTION(S4(3, newAlt), FunPtr, withoutAdjustors(stack))
-IO_(S4(2, newV), FunPtr, withoutAdjustors(stack), (StablePtr, action))
+/* A closure with one free variable. */
+static HaskellObj with(Stack *stack, const StgInfoTable *info, HaskellObj free)
+{
+    return rts_mkClosure(stack->cap, info, &free);
+}
+
+
+CAPSTAN_LAMBDA_IO(plus, 1, n)
+{
+    HaskellObj k = rts_freeVar(self, 0);
+    CAPSTAN_ROOTS(stack, k);
+    n = rts_force(stack, n);
+    CAPSTAN_UNROOT(stack);
+    return rts_mkInt32(stack->cap, rts_getInt32(k) + rts_getInt32(n));
+}
+
+CAPSTAN_LAMBDA_IO(mixed, 1, a, b, c, d, unused, e, f)
+{
+    HaskellObj k = rts_freeVar(self, 0);
+    CAPSTAN_ROOTS(stack, k, a, b, c, d, e, f);
+    a = rts_force(stack, a);
+    b = rts_force(stack, b);
+    c = rts_force(stack, c);
+    d = rts_force(stack, d);
+    e = rts_force(stack, e);
+    f = rts_force(stack, f);
+    CAPSTAN_UNROOT(stack);
+    return rts_mkWord64(stack->cap, rts_getWord64(k) + (HsWord64)rts_getInt8(a) + rts_getWord16(b) + (HsWord64)rts_getFloat(c) +
+                                        (HsWord64)rts_getDouble(d) + rts_getChar(e) + (HsWord64)rts_getBool(f));
+}
+
+IO_(ten, Int, a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g + 8 * h + 9 * i + 10 * j,
+    (Int, a), (Int, b), (Int, c), (Int, d), (Int, e), (Int, f), (Int, g), (Int, h), (Int, i), (Int, j))
+IO_(tenD, Double, a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g + 8 * h + 9 * i + 10 * j,
+       (Double, a), (Double, b), (Double, c), (Double, d), (Double, e), (Double, f), (Double, g), (Double, h), (Double, i), (Double, j))
+IO_(alt, Float, a + (HsFloat)b + c + (HsFloat)d + e + (HsFloat)f + g + (HsFloat)h + i + (HsFloat)j + k + (HsFloat)l + (HsFloat)(m + n + o + p),
+       (Float, a), (Int32, b), (Float, c), (Int32, d), (Float, e), (Int32, f), (Float, g), (Int32, h), (Float, i), (Int32, j), (Float, k),
+       (Int32, l), (Double, m), (Double, n), (Double, o), (Double, p))
+
+#define STUB(name) zdmainzdS4WrapperzdS4Wrapperzu##name
+IO_(S4(7, newII), FunPtr, wrap(stack, with(stack, &plus_info, rts_mkInt32(stack->cap, k)), STUB(mkII), "WW"), (Int32, k))
+IO_(S4(6, newMix), FunPtr, wrap(stack, with(stack, &mixed_info, rts_mkWord64(stack->cap, k)), STUB(mkMix), "lBsfdpwL"), (Word64, k))
+ACTION(S4(5, newTen), FunPtr, wrap(stack, &ten_closure, STUB(mkTen), "LLLLLLLLLLL"))
+ACTION(S4(4, newTenD), FunPtr, wrap(stack, &tenD_closure, STUB(mkTenD), "ddddddddddd"))
+ACTION(S4(3, newAlt), FunPtr, wrap(stack, &alt_closure, STUB(mkAlt), "ffWfWfWfWfWfWdddd"))
+IO_(S4(2, newV), FunPtr, wrap(stack, (HaskellObj)deRefStablePtr(action), STUB(mkV), "v"), (StablePtr, action))
 IO_(S4(1, applyII), Int32, applyII(stack, function, n), (FunPtr, function), (Int32, n))
-IO_(S4(0, freeII), Unit, withoutAdjustors(stack), (FunPtr, function))
+IO_(S4(0, freeII), Unit, freeHaskellFunctionPtr((void *)function), (FunPtr, function))

@@ -46,17 +46,25 @@ link() { # CC PROGRAM OBJECT…
 
 # ---- The folder of stubs ------------------------------------------------------------------------------------------
 
-# What makes or frees an adjustor cannot run yet.
-needs_adjustor='\<(new[A-Z][A-Za-z]*|hs_free_fun_ptr)[(]'
+# The stubs that adjustors call have, where they have six integers or more, a parameter on x86-64 that they have nowhere else (doc/foreign.md); this folder's
+# are from there.
+case $(${CC:-cc} -dumpmachine) in
+  x86_64*) other_text= ;;
+  *) other_text='\<(newTen|newAlt)[(]' ;;
+esac
 
 # The lines of acceptance.c without those, and of acceptance.expected without what they would have printed.
 cutAcceptance() {
-  sed -E "/$needs_adjustor/d" "$stubs/acceptance.c" >"$work/acceptance.c"
-  grep -E "$needs_adjustor" "$stubs/acceptance.c" >"$work/dropped" || true
+  if [ -z "$other_text" ]; then
+    cp "$stubs/acceptance.c" "$stubs/acceptance.expected" "$work"
+    return
+  fi
+  sed -E "/$other_text/d" "$stubs/acceptance.c" >"$work/acceptance.c"
+  grep -E "$other_text" "$stubs/acceptance.c" >"$work/dropped" || true
   awk -v dropped="$work/dropped" '
     BEGIN { while ((getline line < dropped) > 0) text = text line "\n" }
     { call = $0; sub(/ = [^=]*$/, "", call) }
-    !index(text, "(" call ");")' "$stubs/acceptance.expected" >"$work/expected"
+    !index(text, "(" call ");")' "$stubs/acceptance.expected" >"$work/acceptance.expected"
 }
 
 runAcceptance() { # CC
@@ -73,8 +81,8 @@ runAcceptance() { # CC
   link "$cc" "$out/acceptance" "$out/acceptance.o" "$out/closures.o" "${objects[@]}" ||
     { fail "the acceptance program does not link with $cc"; return; }
   timeout 60 "$out/acceptance" >"$out/lines" || fail "the acceptance program, $cc: status $?"
-  if diff "$work/expected" "$out/lines"; then
-    echo "$cc: $(wc -l <"$out/lines") lines as from GHC, $((total - $(wc -l <"$work/expected"))) left to the adjustors"
+  if diff "$work/acceptance.expected" "$out/lines"; then
+    echo "$cc: $(wc -l <"$out/lines") of $total lines as from GHC"
   else
     fail "the acceptance program compiled by $cc prints other lines"
   fi
@@ -86,8 +94,7 @@ if [ -f "$stubs/acceptance.c" ]; then
   cutAcceptance
   total=$(wc -l <"$stubs/acceptance.expected")
   # A cut that goes wrong must not pass for a test of everything.
-  [ "$(wc -l <"$work/expected")" -ge 60 ] && [ "$(wc -l <"$work/expected")" -lt "$total" ] ||
-    fail "of $total expected lines the cut left $(wc -l <"$work/expected")"
+  [ "$(wc -l <"$work/acceptance.expected")" -ge $((total - 2)) ] || fail "of $total expected lines the cut left $(wc -l <"$work/acceptance.expected")"
   for cc in "${compilers[@]}"; do runAcceptance "$cc"; done
 else
   echo "no stubs in $stubs"

@@ -13,7 +13,7 @@
 #include "riscv64/frames.h"
 #endif
 
-#define EMIT(name, value) __asm__ volatile("\n.ascii \"@OFFSET " #name " %c0 @\"" : : "i"(value));
+#define EMIT(name, value) __asm__ volatile("\n.ascii \"@OFFSET " #name " %0 @\"" : : "i"(value));
 
 void emitOffsets(void);
 

@@ -10,6 +10,12 @@
 
 #include "arch_offsets.h"
 
+/* A number of words in bytes. */
+#define WORD_SHIFT 3
+.if (1 << WORD_SHIFT) - WORD
+.error "WORD_SHIFT is wrong"
+.endif
+
 /* CatchResult.raised. */
 #define RAISED 1
 

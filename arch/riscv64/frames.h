@@ -32,9 +32,22 @@ typedef struct {
     uintptr_t ra;
 } LinkFrame;
 
+/* archCall, above the arguments on the stack. */
+typedef struct {
+    uintptr_t padding;
+    uintptr_t s1;
+    uintptr_t s0;
+    uintptr_t ra;
+} CallFrame;
+
+/* archAdjustorEntry, at the call of the handler. */
+#define ADJUSTOR_FRAME_CFA sizeof(ArchFrame)
+
 _Static_assert(sizeof(CatchStackFrame) % ARCH_STACK_ALIGNMENT == 0, "the body is called with an aligned stack");
 _Static_assert(sizeof(SwitchFrame) % ARCH_STACK_ALIGNMENT == 0, "the stack pointer is aligned at all times");
 _Static_assert(sizeof(LinkFrame) % ARCH_STACK_ALIGNMENT == 0, "the stack pointer is aligned at all times");
+_Static_assert(sizeof(CallFrame) % ARCH_STACK_ALIGNMENT == 0, "the stack pointer is aligned at all times");
+_Static_assert(ADJUSTOR_FRAME_CFA % ARCH_STACK_ALIGNMENT == 0, "the handler is called with an aligned stack");
 
 /* *_CFA: from the frame to what the stack pointer was before the routine was called, the base of all CFI. */
 #define FRAME_OFFSETS(EMIT)                                                      \
@@ -51,6 +64,11 @@ _Static_assert(sizeof(LinkFrame) % ARCH_STACK_ALIGNMENT == 0, "the stack pointer
     EMIT(SAVED_RA, offsetof(SavedRegisters, ra))                                 \
     EMIT(SAVED_S, offsetof(SavedRegisters, s))                                   \
     EMIT(SAVED_FS, offsetof(SavedRegisters, fs))                                 \
+    EMIT(CALL_S1, offsetof(CallFrame, s1))                                       \
+    EMIT(CALL_S0, offsetof(CallFrame, s0))                                       \
+    EMIT(CALL_RA, offsetof(CallFrame, ra))                                       \
+    EMIT(CALL_CFA, sizeof(CallFrame))                                            \
+    EMIT(ADJUSTOR_CFA, ADJUSTOR_FRAME_CFA)                                       \
     EMIT(LINK_S0, offsetof(LinkFrame, s0))                                       \
     EMIT(LINK_RA, offsetof(LinkFrame, ra))                                       \
     EMIT(LINK_CFA, sizeof(LinkFrame))

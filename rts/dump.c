@@ -4,6 +4,7 @@
 #include "RtsAPI.h"
 #include "schedule.h"
 #include "stable_ptr.h"
+#include "stats.h"
 
 #include "os/topology.h"
 
@@ -64,7 +65,7 @@ NO_SANITIZE void rts_dump(void (*put)(void *ctx, const char *line), void *ctx)
     Out out = { put, ctx };
     unsigned n = numCapabilities;
     line(&out, "capstan: epoch %lu, %u capabilities, %u waiting, %lu collections", (unsigned long)currentEpoch, n,
-         parkedWaiters(), (unsigned long)totals.collections);
+         parkedWaiters(), (unsigned long)countCollections());
     for (unsigned i = 0; i < n; i++) dumpCapability(&out, &capabilities[i]);
     int shown = 0;
     for (Task *t = firstTaskUnlocked(); t != NULL && shown < 1000; t = t->next, shown++) dumpTask(&out, t);
@@ -74,11 +75,13 @@ void rts_getCounts(RtsCounts *c)
 {
     *c = (RtsCounts){ .tasks = countTasks(), .capabilities = numCapabilities };
     if (c->capabilities == 0) return;
-    c->collections = totals.collections;
-    c->collection_ns = totals.pause_ns;
-    c->max_pause_ns = totals.max_pause_ns;
-    c->live_bytes = totals.live_bytes;
-    c->allocated_bytes = totals.allocated_bytes;
+    RTSStats s;
+    getRTSStats(&s);
+    c->collections = s.gcs;
+    c->collection_ns = (StgWord64)s.gc_elapsed_ns;
+    c->max_pause_ns = (StgWord64)s.max_pause_ns;
+    c->live_bytes = s.gc.live_bytes;
+    c->allocated_bytes = s.allocated_bytes;
     c->heap_bytes = committedBytes();
     c->peak_heap_bytes = peakCommittedBytes();
     c->stable_ptrs = countStablePtrs();

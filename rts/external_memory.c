@@ -24,8 +24,11 @@ static void noteAdded(Capability *cap, size_t bytes)
         /* As if it had come out of the reserve: HeapOverflow, unless a collection helps. */
         cap->nursery.overflowed = true;
         heap.wantMajor = true;
+        heap.cause = RtsGcMemory;
     } else if (now < muchNow()) {
         return;
+    } else {
+        heap.cause = RtsGcExternal;
     }
     cap->nursery.wantCollection(&cap->nursery);
 }

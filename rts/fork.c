@@ -17,6 +17,7 @@
 #include "stable.h"
 #include "stable_name.h"
 #include "stable_ptr.h"
+#include "stats.h"
 #include "statics.h"
 #include "stop.h"
 #include "submit.h"
@@ -110,6 +111,7 @@ static void enterChild(void)
     forgetBudgets();
     forgetSubmit();
     forgetSchedule();
+    forgetStats();
     forgetTimekeeper();
     forgetStackPool();
     forgetStablePtrs();

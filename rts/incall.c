@@ -562,18 +562,20 @@ void abandonTask(Task *task)
     loseFork(task);
 }
 
-static void performGC(bool major)
+/* Something that stops the world, for a thread that may be doing anything. */
+static void withoutCapability(const char *what, bool (*act)(void))
 {
     Task *task = myTask;
-    if (task != NULL && task->finalizing)
-        reportError(RTS_IN_FINALIZER, "hs_perform_gc: %s", rts_statusText(RTS_IN_FINALIZER));
-    else if (task != NULL && task->cap != NULL)
-        reportError(RTS_HOLDS_CAPABILITY, "hs_perform_gc: %s", rts_statusText(RTS_HOLDS_CAPABILITY));
-    else if (numCapabilities == 0 || !performCollection(major))
-        reportError(RTS_NOT_STARTED, "hs_perform_gc: %s", rts_statusText(RTS_NOT_STARTED));
+    RtsStatus refused = task != NULL && task->finalizing ? RTS_IN_FINALIZER : task != NULL && task->cap != NULL ? RTS_HOLDS_CAPABILITY : RTS_OK;
+    if (refused == RTS_OK && (numCapabilities == 0 || !act())) refused = RTS_NOT_STARTED;
+    if (refused != RTS_OK) reportError(refused, "%s: %s", what, rts_statusText(refused));
     retireTemporary();
 }
 
-void hs_perform_gc(void) { performGC(true); }
-void hs_perform_major_gc(void) { performGC(true); }
-void rts_performMinorGC(void) { performGC(false); }
+static bool performMajor(void) { return performCollection(true, RtsGcRequest); }
+static bool performMinor(void) { return performCollection(false, RtsGcRequest); }
+
+void hs_perform_gc(void) { withoutCapability("hs_perform_gc", performMajor); }
+void hs_perform_major_gc(void) { withoutCapability("hs_perform_major_gc", performMajor); }
+void rts_performMinorGC(void) { withoutCapability("rts_performMinorGC", performMinor); }
+void rts_clearMemory(void) { withoutCapability("rts_clearMemory", clearMemory); }

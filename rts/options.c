@@ -15,7 +15,7 @@
 #define MIN_LIMIT   ((size_t)4 << 20)
 #define MAX_QUANTUM 10000000
 
-enum Form { COUNT, SIZE, FLAG };
+enum Form { COUNT, SIZE, FLAG, STATS };
 
 /* Every option: its name, the field, what may follow, for the message. */
 static const struct {
@@ -40,6 +40,8 @@ static const struct {
       "--debug-numa=<number of nodes>" },
     { "--verify-heap", FLAG, offsetof(RtsConfig, verify_heap), 0, 0, "--verify-heap" },
     { "--poison", FLAG, offsetof(RtsConfig, poison_from_space), 0, 0, "--poison" },
+    { "--stats-json", STATS, offsetof(RtsConfig, stats), RtsStatsJson, 0, "--stats-json or --stats-json=<file>" },
+    { "-s", STATS, offsetof(RtsConfig, stats), RtsStatsText, 0, "-s or -s<file>" },
     { "--no-membarrier", FLAG, offsetof(RtsConfig, no_membarrier), 0, 0, "--no-membarrier" },
 };
 #define OPTIONS (sizeof optionTable / sizeof *optionTable)
@@ -47,7 +49,7 @@ static const struct {
 static RtsStatus complain(char *message, size_t size, const char *option, const char *expected)
 {
     if (message != NULL && size > 0)
-        snprintf(message, size, "option '%s': expected %s", option, expected);
+        snprintf(message, size, "option '%.80s': expected %s", option, expected);
     return RTS_BAD_OPTION;
 }
 
@@ -71,6 +73,16 @@ static bool parseNumber(const char *s, bool isSize, size_t *out)
     return true;
 }
 
+/* What follows is a file, after an equals sign where the option is a long one. */
+static bool setStats(RtsConfig *config, size_t i, const char *file)
+{
+    if (optionTable[i].name[1] == '-' && *file != 0 && (*file++ != '=' || *file == 0)) return false;
+    if (strlen(file) >= sizeof config->stats_file) return false;
+    config->stats = (RtsStatsFormat)optionTable[i].min;
+    strcpy(config->stats_file, file);
+    return true;
+}
+
 static bool setField(RtsConfig *config, size_t i, const char *rest)
 {
     void *field = (char *)config + optionTable[i].field;
@@ -84,6 +96,7 @@ static bool setField(RtsConfig *config, size_t i, const char *rest)
         if (!parseNumber(rest, true, &n) || n < optionTable[i].min || n > optionTable[i].max) return false;
         *(size_t *)field = n;
         return true;
+    case STATS: return setStats(config, i, rest);
     case COUNT:
         if (i == 0 && *rest == 0) {
             *(unsigned *)field = 0; /* -N alone: as many as there are processors */
@@ -112,7 +125,7 @@ RtsStatus applyOption(RtsConfig *config, const char *option, char *message, size
 
 RtsStatus applyOptions(RtsConfig *config, const char *options, char *message, size_t size)
 {
-    char one[128];
+    char one[300];
     while (options != NULL && *options != 0) {
         while (*options == ' ') options++;
         size_t length = strcspn(options, " ");
@@ -177,6 +190,8 @@ RtsStatus checkConfig(const RtsConfig *c, char *message, size_t size)
         return wrong(message, size, "stack_bytes (--stack): expected 128 KiB to 1 GiB");
     if (c->interrupt_signal != 0 && !osIsInterrupt(c->interrupt_signal))
         return wrong(message, size, "interrupt_signal: expected 0 (none), or a signal that can be caught and means no fault");
+    if ((unsigned)c->stats > RtsStatsJson) return wrong(message, size, "stats (-s, --stats-json): expected one of RtsStatsFormat");
+    if (memchr(c->stats_file, 0, sizeof c->stats_file) == NULL) return wrong(message, size, "stats_file: expected a final zero");
     if (c->quantum_us > MAX_QUANTUM) return wrong(message, size, "quantum_us (--quantum): expected at most ten seconds");
     return RTS_OK;
 }

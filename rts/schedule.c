@@ -8,12 +8,12 @@
 #include "rts/Threads.h"
 #include "throwto.h"
 #include "gc/crew.h"
+#include "stats.h"
 #include "weak.h"
 #include "worker.h"
 
 #include <errno.h>
 
-CollectionTotals totals;
 void (*startFinalizers)(Capability *cap);
 
 /* ---- Yielding ---- */
@@ -106,18 +106,8 @@ static void decayTimerFired(Timer *timer) { runOnWorker(giveMemoryBack); }
 
 /* ---- Collecting ---- */
 
-static void noteCollection(RtsCollection *c)
-{
-    totals.collections++;
-    totals.pause_ns += c->pause_ns;
-    if (c->pause_ns > totals.max_pause_ns) totals.max_pause_ns = c->pause_ns;
-    totals.allocated_bytes += c->allocated_bytes;
-    totals.live_bytes = c->live_bytes;
-    totals.heap_bytes = c->heap_bytes;
-}
-
 /* The world is stopped.  Returns whether the heap had the memory to begin. */
-static bool collectStopped(uint64_t began, unsigned own, bool major, RtsCollection *c)
+static bool collectStopped(uint64_t began, unsigned own, bool major, RtsGcCause cause, RtsCollection *c)
 {
     Nursery *nurseries[MAX_CAPABILITIES];
     unsigned n = numCapabilities;
@@ -126,7 +116,7 @@ static bool collectStopped(uint64_t began, unsigned own, bool major, RtsCollecti
         /* Whoever is owed something by a nursery has taken it along. */
         if (capabilities[i].holder == HOLDER_STOPPED) forgetDebts(nurseries[i]);
     }
-    *c = (RtsCollection){ .number = totals.collections + 1, .stop_ns = lastStopNanos() };
+    *c = (RtsCollection){ .number = countCollections() + 1, .stop_ns = lastStopNanos(), .cause = cause };
     bool ok = collectHeap(nurseries, n, own, major, c);
     if (ok) interruptRevived();
     c->pause_ns = osMonotonicNanos() - began;
@@ -163,7 +153,7 @@ static bool collectHere(Task *task)
     RtsCollection c;
     uint64_t began = osMonotonicNanos();
     if (!stopWorld(task->cap, 0)) return false;
-    bool ok = collectStopped(began, task->cap->no, false, &c);
+    bool ok = collectStopped(began, task->cap->no, false, atomic_exchange(&heap.cause, RtsGcAllocation), &c);
     restartWorld(task->cap);
     if (ok) afterCollection(task, &c);
     return true;
@@ -185,7 +175,7 @@ void awaitReleases(void)
     for (uint32_t n; (n = releasesRunning) != 0;) osFutexWait(&releasesRunning, n, -1);
 }
 
-bool performCollection(bool major)
+bool performCollection(bool major, RtsGcCause cause)
 {
     RtsCollection c;
     Task *task = newTask();
@@ -196,7 +186,7 @@ bool performCollection(bool major)
         leaveStopped();
         return false;
     }
-    bool ok = collectStopped(began, 0, major, &c);
+    bool ok = collectStopped(began, 0, major, cause, &c);
     /* While the world is stopped: the end of the runtime comes before this, or waits for it. */
     releasesRunning++;
     restartWorld(NULL);
@@ -205,10 +195,26 @@ bool performCollection(bool major)
     return true;
 }
 
+bool clearMemory(void)
+{
+    Nursery *nurseries[MAX_CAPABILITIES];
+    while (!stopWorld(NULL, 0)) waitForStopper();
+    unsigned n = numCapabilities;
+    if (n == 0) {
+        leaveStopped();
+        return false;
+    }
+    for (unsigned i = 0; i < n; i++) nurseries[i] = &capabilities[i].nursery;
+    clearUnused(nurseries, n);
+    restartWorld(NULL);
+    return true;
+}
+
 void rts_collect(Stack *stack, bool major)
 {
     forbidInsideUnsafe(stack, "rts_collect");
     if (major) heap.wantMajor = true;
+    heap.cause = RtsGcRequest;
     atomic_fetch_or_explicit(&stack->cap->attention, ATTENTION_COLLECT, memory_order_relaxed);
     safepoint(stack);
 }
@@ -486,7 +492,7 @@ static void lookWhenIdle(void)
     idleness.armed = 0;
     if (idleness.looked == idleness.armedAt) return;
     idleness.looked = idleness.armedAt;
-    performCollection(true);
+    performCollection(true, RtsGcIdle);
     cancelTimer(&idleness.calm);
     startTimer(&idleness.calm, osMonotonicNanos() + CALM * idleness.delay); /* without memory for it all stays as it is */
 }

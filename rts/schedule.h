@@ -31,19 +31,15 @@ Capability *takeForSuspended(InCall *incall);
 Capability *takeAfterCall(Task *task);
 
 /* Collect for who holds no capability.  false: there is no runtime. */
-bool performCollection(bool major);
+bool performCollection(bool major, RtsGcCause cause);
+/* Overwrite what nothing lives in.  Context and answer: the same. */
+bool clearMemory(void);
 
 /* A collection made finalizers due: let them run.  cap: the caller's, or NULL.  Set by finalizer.c. */
 extern void (*startFinalizers)(Capability *cap);
 
 /* Wait until release functions and hooks that follow such collections have run.  Context: exit. */
 void awaitReleases(void);
-
-/* Of the collections since the start. */
-typedef struct {
-    _Atomic uint64_t collections, pause_ns, max_pause_ns, allocated_bytes, live_bytes, heap_bytes; /* [stopped to write] */
-} CollectionTotals;
-extern CollectionTotals totals;
 
 /* Startup.  idle_ns: how long all must rest before a collection looks for threads that are blocked for ever. */
 void initSchedule(uint64_t idle_ns);

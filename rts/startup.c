@@ -23,6 +23,7 @@
 #include "schedule.h"
 #include "stable_name.h"
 #include "stable_ptr.h"
+#include "stats.h"
 #include "statics.h"
 #include "stop.h"
 #include "submit.h"
@@ -120,7 +121,8 @@ static bool sameSettings(const RtsConfig *a, const RtsConfig *b)
            a->showExceptionHook == b->showExceptionHook && a->slice_us == b->slice_us && a->stack_bytes == b->stack_bytes &&
            a->max_workers == b->max_workers && a->spare_workers == b->spare_workers &&
            a->idle_collection_us == b->idle_collection_us && a->submit_queue == b->submit_queue &&
-           a->interrupt_signal == b->interrupt_signal && a->uncaughtHook == b->uncaughtHook;
+           a->interrupt_signal == b->interrupt_signal && a->uncaughtHook == b->uncaughtHook && a->stats == b->stats &&
+           strcmp(a->stats_file, b->stats_file) == 0;
 }
 
 /* ---- Start ---- */
@@ -172,6 +174,7 @@ static void startScheduler(const RtsConfig *c)
 
 static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
 {
+    beginStats();
     if (!loadTopology(c->debug_numa_nodes, message, size)) return RTS_NO_MEMORY;
     if (!watchForks()) {
         if (message) snprintf(message, size, "no memory to look after forked children");
@@ -180,7 +183,6 @@ static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
     clearAfterFork();
     initStop();
     HeapSettings heapSettings = { c->nursery_bytes, c->heap_limit_bytes, c->capabilities, c->verify_heap, c->poison_from_space };
-    memset(&totals, 0, sizeof totals);
     if (!initHeap(&heapSettings, rootScanners, gcTables) || !startNurseries(c->capabilities) || !startForeignExports()) {
         freeAllStablePtrs();
         endForeignExports();
@@ -195,6 +197,7 @@ static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
     currentEpoch++;
     initCapabilities(c->capabilities, (uint64_t)c->quantum_us * 1000, c->no_membarrier);
     leaveStopped();
+    noteStarted();
     return RTS_OK;
 }
 
@@ -315,6 +318,8 @@ static void endRuntime(void)
     stopWorkers();
     awaitBoundThreads();
     awaitReleases();
+    writeStats(&startup.config);
+    endStats();
     dropThreads();
     endFinalizers();
     finishSubmit();

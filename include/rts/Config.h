@@ -2,6 +2,7 @@
 #ifndef RTS_CONFIG_H
 #define RTS_CONFIG_H
 
+#include "rts/Stats.h"
 #include "rts/Types.h"
 
 #ifdef __cplusplus
@@ -48,6 +49,19 @@ typedef enum {
 
 typedef enum { RTS_LOG_ERROR, RTS_LOG_WARNING, RTS_LOG_INFO, RTS_LOG_DEBUG } RtsLogLevel;
 
+/* Why a collection was made. */
+typedef enum {
+    RtsGcAllocation, /* so much had been allocated */
+    RtsGcRequest,    /* hs_perform_gc and its kin */
+    RtsGcMemory,     /* the limit, or that of the operating system, was near */
+    RtsGcExternal,   /* memory of the host's that objects keep (rts_externalMemory) */
+    RtsGcIdle,       /* nothing had run for a while */
+    RtsGcUnload,     /* a module is to be unloaded */
+    RTS_GC_CAUSES
+} RtsGcCause;
+/* "allocation", "request" ...: static strings. */
+CAPSTAN_API const char *rts_gcCauseName(RtsGcCause cause) CAPSTAN_NOSAFEPOINT;
+
 /* What one collection did; times in nanoseconds. */
 typedef struct {
     StgWord64 number;          /* of this collection since the start */
@@ -57,6 +71,12 @@ typedef struct {
     StgWord64 heap_bytes;      /* held from the operating system afterwards */
     bool major;                /* everything was collected, not only what is young */
     unsigned collectors;       /* threads that took part */
+    RtsGcCause cause;
+    StgWord64 cpu_ns;          /* of the threads that took part */
+    /* Balance of work: what the thread copied that copied most, and from 0 (one copied all) to copied_bytes (all copied the same). */
+    StgWord64 max_copied_bytes, balanced_copied_bytes;
+    StgWord64 large_bytes;     /* blocks of large and of pinned objects, afterwards */
+    StgWord64 block_bytes;     /* blocks of other objects, afterwards */
 } RtsCollection;
 
 typedef enum {
@@ -130,6 +150,9 @@ typedef struct {
      * Default: a warning with its text, but none for ThreadKilled and BlockedIndefinitely. */
     void (*uncaughtHook)(void *ctx, StgWord64 threadId, const char *label, HaskellObj exception, const char *text);
     void *uncaughtCtx;
+
+    RtsStatsFormat stats;             /* -s: as text, --stats-json: as JSON: hs_exit writes what getRTSStats counted */
+    char stats_file[256];             /* -s<file>, --stats-json=<file>: where to, in place of what was there; empty: standard error */
 } RtsConfig;
 
 #define RTS_CONFIG_INIT { .size = sizeof(RtsConfig) }

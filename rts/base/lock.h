@@ -28,6 +28,7 @@ typedef enum {
     RANK_EXTERNALS,  /* gc/external.c: records of external byte arrays */
     RANK_WEAKS,      /* weak.c: C finalizers that are due */
     RANK_BLOCKS,     /* gc/block.c: the block allocator */
+    RANK_STATS,      /* stats.c: what was counted */
     RANK_COUNT
 } LockRank;
 

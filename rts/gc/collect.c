@@ -237,6 +237,26 @@ static size_t promotedWords(void)
     return words;
 }
 
+/* Who did how much. */
+static void noteWork(RtsCollection *out)
+{
+    unsigned n = crewSize();
+    size_t most = 0, even = 0, all = 0;
+    out->cpu_ns = 0; /* the leader's is added when it has done all */
+    for (unsigned i = 0; i < n; i++) all += collectors[i].words;
+    for (unsigned i = 0; i < n; i++) {
+        size_t words = collectors[i].words;
+        if (i > 0) out->cpu_ns += collectors[i].cpu;
+        if (words > most) most = words;
+        even += n * words < all ? n * words : all;
+    }
+    out->collectors = n;
+    out->copied_bytes = all * sizeof(StgWord);
+    out->max_copied_bytes = most * sizeof(StgWord);
+    /* One did all: even == all; all did the same: even == n * all. */
+    out->balanced_copied_bytes = n > 1 ? (even - all) / (n - 1) * sizeof(StgWord) : 0;
+}
+
 /* ---- The whole ---- */
 
 static void verify(const char *when, Nursery *const *nurseries, unsigned count)
@@ -300,12 +320,12 @@ static void collect(Nursery *const *nurseries, unsigned count, unsigned own, boo
     freeFromSpace(oldFrom);
     heap.oldWords = (minor ? heap.oldWords : 0) + promotedWords() + inPlace / sizeof(StgWord);
     noteCopied(copied, minor);
-    out->copied_bytes = copied;
-    out->collectors = crewSize();
+    noteWork(out);
 }
 
 bool collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool major, RtsCollection *out)
 {
+    uint64_t cpu = osThreadCpuNanos();
     emptyQuarantine();
     for (unsigned i = 0; i < count; i++) syncNursery(nurseries[i]);
     major |= isTimeForMajor(nurseries, count);
@@ -325,7 +345,43 @@ bool collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool m
     heap.decayAfter = trimBlocks(keepBytes(count), osMonotonicNanos());
     out->live_bytes = heap.liveBytes;
     out->heap_bytes = committedBytes();
+    out->large_bytes = heap.fixed * BLOCK_BYTES;
+    out->block_bytes = heap.movable * BLOCK_BYTES;
     verify("after", nurseries, count);
-    if (!major && isHeapOverLimit()) return collectHeap(nurseries, count, own, true, out);
-    return true;
+    out->cpu_ns += osThreadCpuNanos() - cpu;
+    if (major || !isHeapOverLimit()) return true;
+    out->cause = RtsGcMemory;
+    return collectHeap(nurseries, count, own, true, out);
+}
+
+/* ---- Memory that nothing lives in ---- */
+
+static void clearEnds(Block *list)
+{
+    for (Block *b = list; b != NULL; b = b->link) memset(b->free, 0, (size_t)((char *)blockEnd(b) - (char *)b->free));
+}
+
+static void clearSpace(const Space *s)
+{
+    if (s->block != NULL) memset(s->free, 0, (size_t)((char *)s->limit - (char *)s->free));
+}
+
+static void clearNursery(const Nursery *n)
+{
+    memset(n->r.hp, 0, (size_t)((char *)n->r.hpLim - (char *)n->r.hp));
+    for (Block *b = n->spare; b != NULL; b = b->link) memset(b->start, 0, BLOCK_BYTES);
+    for (Block *b = n->reserve; b != NULL; b = b->link) memset(b->start, 0, BLOCK_BYTES);
+}
+
+void clearUnused(Nursery *const *nurseries, unsigned count)
+{
+    emptyQuarantine();
+    for (unsigned i = 0; i < count; i++) clearNursery(nurseries[i]);
+    clearEnds(heap.aged);
+    clearEnds(heap.old);
+    for (unsigned i = 0; i < MAX_COLLECTORS; i++) {
+        clearSpace(&collectors[i].to[TO_OLD]);
+        for (unsigned node = 0; node < NODES_KEPT; node++) clearSpace(&collectors[i].keptOld[node]);
+    }
+    clearFreeBlocks();
 }

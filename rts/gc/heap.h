@@ -102,6 +102,7 @@ extern struct Heap {
     _Atomic size_t allocated;        /* [atomic] blocks taken by nurseries since the last collection */
     _Atomic size_t externalBytes;    /* [atomic] memory of the host's that objects keep (rts_externalMemory) */
     _Atomic bool wantMajor;          /* [atomic] the next collection is to be a major one */
+    _Atomic RtsGcCause cause;        /* [atomic] why a collection was asked for last, if not for what was allocated */
     size_t threshold;                /* [stopped] collect when allocated reaches this */
     size_t oldWords;                 /* [stopped] of old objects, large and pinned ones included, as far as it is known that they are dead */
     size_t oldAt, majorAt;           /* [stopped] it is time to look at old objects when oldWords reaches this; to copy them all, at that */
@@ -165,6 +166,8 @@ StgWord *allocatePinned(Nursery *nursery, size_t words);
 /* Copy what is reachable, free the rest: of the young, or of everything, if major says so or it is time for that.  false: not even begun, because memory for
  * the worst case could not be had.  Context: the world is stopped.  own: number of the caller's nursery.  out: all but number and times is filled in. */
 bool collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool major, RtsCollection *out);
+/* Overwrite what nothing lives in.  Context: the world is stopped. */
+void clearUnused(Nursery *const *nurseries, unsigned count);
 /* Is there so little left that the thread that asked for the collection should get HeapOverflow? */
 bool isHeapOverLimit(void);
 

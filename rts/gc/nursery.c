@@ -117,6 +117,7 @@ static void fillFrom(Nursery *n, Block *b)
 void refuseAllocation(Nursery *n, size_t bytes)
 {
     n->refused = true;
+    heap.cause = RtsGcMemory;
     n->wantCollection(n);
     tellOutOfHeap(bytes);
 }
@@ -148,6 +149,7 @@ static Block *useReserve(Nursery *n)
     n->reserve = b->link;
     if (!n->overflowed) tellOutOfHeap(BLOCK_BYTES);
     n->overflowed = true;
+    heap.cause = RtsGcMemory;
     n->wantCollection(n);
     return b;
 }

@@ -128,6 +128,9 @@ void osMembarrier(void);
 
 /* Nanoseconds of a clock that never goes back, from an arbitrary start. */
 uint64_t osMonotonicNanos(void);
+/* Nanoseconds that processors have worked for the process; for the calling thread. */
+uint64_t osProcessCpuNanos(void);
+uint64_t osThreadCpuNanos(void);
 
 /* Sleeps for at least ns nanoseconds, also if signals arrive. Blocks: yes. */
 void osSleepNanos(uint64_t ns);

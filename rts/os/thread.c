@@ -13,10 +13,22 @@
 
 #define NANOS_PER_SECOND UINT64_C(1000000000)
 
-uint64_t osMonotonicNanos(void) {
+static uint64_t nanosOf(clockid_t clock) {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * NANOS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
+uint64_t osMonotonicNanos(void) {
+    return nanosOf(CLOCK_MONOTONIC);
+}
+
+uint64_t osProcessCpuNanos(void) {
+    return nanosOf(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+uint64_t osThreadCpuNanos(void) {
+    return nanosOf(CLOCK_THREAD_CPUTIME_ID);
 }
 
 void osSleepNanos(uint64_t ns) {

@@ -1,0 +1,360 @@
+/* getRTSStats, what hs_exit writes for -s and --stats-json, causes and balance of collections, rts_clearMemory. */
+#include <Rts.h>
+#include <rts/Language.h>
+#include <rts/Managed.h>
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+CAPSTAN_CON(Pair, 1, first, second)
+
+static _Atomic unsigned causes[RTS_GC_CAUSES], errors;
+static RtsCollection last; /* [the hook] of a runtime with one capability */
+static char file[] = "/tmp/capstan-stats-XXXXXX";
+
+static void noteCollection(void *ctx, const RtsCollection *c)
+{
+    causes[c->cause]++;
+    last = *c;
+}
+static void noteError(void *ctx, RtsStatus status, const char *message) { errors++; }
+
+static RtsConfig configure(const char *options)
+{
+    RtsConfig config = RTS_CONFIG_INIT;
+    config.capabilities = 1;
+    config.nursery_bytes = 1 << 20;
+    config.idle_collection_us = 1000000000; /* collections are counted */
+    config.gcDoneHook = noteCollection;
+    config.errorHook = noteError;
+    config.rts_opts = options;
+    for (int i = 0; i < RTS_GC_CAUSES; i++) causes[i] = 0;
+    errors = 0;
+    return config;
+}
+
+static void start(const char *options)
+{
+    RtsConfig config = configure(options);
+    char message[256];
+    if (rts_start(&config, message, sizeof message) != RTS_OK) fail_msg("%s", message);
+}
+
+/* So many pairs, of which every 64th lives until the next. */
+CAPSTAN_IO(churn, count)
+{
+    HsInt n = rts_intValue(rts_force(stack, count));
+    HaskellObj keep = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, keep);
+    for (HsInt i = 0; i < n; i++) {
+        HaskellObj pair = Pair_new(stack->cap, CAPSTAN_SMALL_INT(i), CAPSTAN_UNIT);
+        if (i % 64 == 0) keep = pair;
+        rts_poll(stack);
+    }
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+static void run(StgClosure *action, HsInt n)
+{
+    Capability *cap = rts_lock();
+    rts_evalIO(&cap, rts_apply(cap, (HaskellObj)action, rts_mkInt(cap, n)), NULL);
+    assert_int_equal(rts_getSchedStatus(cap), Success);
+    rts_unlock(cap);
+}
+
+static void testNothingBefore(void **state)
+{
+    RTSStats s;
+    memset(&s, 0x55, sizeof s);
+    getRTSStats(&s);
+    assert_int_equal(s.gcs, 0);
+    assert_int_equal(s.elapsed_ns, 0);
+    assert_int_equal(getRTSStatsEnabled(), 0);
+    assert_int_equal(getAllocations(), 0);
+}
+
+static void testCounts(void **state)
+{
+    RTSStats before, after;
+    start(NULL);
+    assert_int_equal(getRTSStatsEnabled(), 1);
+    hs_perform_gc();
+    getRTSStats(&before);
+    assert_true(before.gcs >= 1 && before.major_gcs >= 1);
+    run(&churn_closure, 300000); /* 7.2 MB */
+    rts_performMinorGC();
+    getRTSStats(&after);
+    assert_true(after.gcs - before.gcs >= 6);
+    assert_true(after.allocated_bytes - before.allocated_bytes >= 7200000);
+    assert_true(after.allocated_bytes - before.allocated_bytes < 14400000 + (uint64_t)(after.gcs - before.gcs) * 65536);
+    assert_int_equal(getAllocations(), after.allocated_bytes);
+    assert_true(after.gc_elapsed_ns > before.gc_elapsed_ns);
+    assert_true(after.max_pause_ns > 0 && after.max_pause_ns <= after.gc_elapsed_ns);
+    assert_true(after.elapsed_ns >= after.gc_elapsed_ns + after.init_elapsed_ns);
+    assert_int_equal(after.elapsed_ns, after.init_elapsed_ns + after.mutator_elapsed_ns + after.gc_elapsed_ns);
+    assert_true(after.cpu_ns > 0 && after.gc_cpu_ns > 0);
+    assert_true(after.max_mem_in_use_bytes >= after.gc.mem_in_use_bytes);
+    assert_true(after.gc.mem_in_use_bytes >= after.gc.live_bytes);
+    uint64_t sum = 0;
+    for (int i = 0; i < RTS_GC_CAUSES; i++) {
+        assert_int_equal(after.causes[i], causes[i]);
+        sum += after.causes[i];
+    }
+    assert_int_equal(sum, after.gcs);
+    hs_exit();
+    testNothingBefore(state);
+}
+
+static void *majorInCall(void *arg)
+{
+    hs_perform_gc();
+    return NULL;
+}
+CAPSTAN_IO(collects, how)
+{
+    HsInt n = rts_intValue(rts_force(stack, how));
+    if (n == 0) rts_collect(stack, false);
+    else rts_safeCall(stack, majorInCall, NULL);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(external, bytes)
+{
+    rts_externalMemory(stack->cap, rts_intValue(rts_force(stack, bytes)));
+    rts_poll(stack);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(tooMuch, ignored)
+{
+    rts_mkBytes(stack->cap, NULL, (size_t)1 << 30);
+    rts_poll(stack);
+    return CAPSTAN_UNIT;
+}
+
+static void testCauses(void **state)
+{
+    start("-M64m");
+    run(&churn_closure, 200000);
+    assert_true(causes[RtsGcAllocation] > 0);
+    assert_int_equal(causes[RtsGcRequest], 0);
+    run(&collects_closure, 0);
+    assert_int_equal(causes[RtsGcRequest], 1);
+    run(&collects_closure, 1);
+    assert_int_equal(causes[RtsGcRequest], 2);
+    hs_perform_gc();
+    rts_performMinorGC();
+    assert_int_equal(causes[RtsGcRequest], 4);
+    assert_int_equal(causes[RtsGcExternal] + causes[RtsGcMemory] + causes[RtsGcIdle] + causes[RtsGcUnload], 0);
+    run(&external_closure, 20 << 20);
+    assert_int_equal(causes[RtsGcExternal], 1);
+    run(&external_closure, -(20 << 20));
+    Capability *cap = rts_lock();
+    rts_evalIO(&cap, rts_apply(cap, &tooMuch_closure, rts_mkInt(cap, 0)), NULL);
+    assert_int_equal(rts_getSchedStatus(cap), HeapExhausted);
+    rts_unlock(cap);
+    assert_true(causes[RtsGcMemory] > 0);
+    hs_exit();
+    assert_string_equal(rts_gcCauseName(RtsGcExternal), "external");
+    assert_string_equal(rts_gcCauseName(RTS_GC_CAUSES), "unknown");
+}
+
+static void testIdle(void **state)
+{
+    RtsConfig config = configure(NULL);
+    config.idle_collection_us = 10000;
+    assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
+    run(&churn_closure, 100000);
+    for (int i = 0; i < 1000 && causes[RtsGcIdle] == 0; i++) usleep(10000);
+    assert_true(causes[RtsGcIdle] > 0);
+    hs_exit();
+}
+
+/* The share of each collecting thread lies between all the same and one alone. */
+static void testBalance(void **state)
+{
+    start(NULL);
+    run(&churn_closure, 200000);
+    hs_perform_gc();
+    assert_int_equal(last.collectors, 1);
+    assert_int_equal(last.max_copied_bytes, last.copied_bytes);
+    assert_int_equal(last.balanced_copied_bytes, 0);
+    assert_true(last.cpu_ns > 0);
+    hs_exit();
+}
+
+/* ---- What hs_exit writes ---- */
+
+static char *contents(void)
+{
+    static char text[8192];
+    FILE *f = fopen(file, "r");
+    assert_non_null(f);
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = 0;
+    return text;
+}
+
+static char *written(const char *option)
+{
+    char options[300];
+    snprintf(options, sizeof options, "%s%s", option, file);
+    start(options);
+    run(&churn_closure, 100000);
+    hs_exit();
+    return contents();
+}
+
+static void testText(void **state)
+{
+    const char *text = written("-s");
+    static const char *const lines[] = { "allocated ", "copied by collections", "most live", "collections ", "pauses ", "start ", "program ", "total " };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) assert_non_null(strstr(text, lines[i]));
+    long long bytes = 0;
+    assert_int_equal(sscanf(text, "allocated %lld bytes", &bytes), 1);
+    assert_true(bytes >= 2400000);
+}
+
+static long long numberIn(const char *json, const char *key)
+{
+    char quoted[80];
+    snprintf(quoted, sizeof quoted, "\"%s\":", key);
+    const char *at = strstr(json, quoted);
+    if (at == NULL) fail_msg("no %s in %s", key, json);
+    return atoll(at + strlen(quoted));
+}
+
+static void testJson(void **state)
+{
+    const char *json = written("--stats-json=");
+    assert_int_equal(json[0], '{');
+    assert_string_equal(json + strlen(json) - 3, "}}\n");
+    assert_true(numberIn(json, "gcs") >= 2);
+    assert_true(numberIn(json, "allocated_bytes") >= 2400000);
+    assert_int_equal(numberIn(json, "gc_elapsed_ns") + numberIn(json, "init_elapsed_ns") + numberIn(json, "mutator_elapsed_ns"), numberIn(json, "elapsed_ns"));
+    assert_true(numberIn(json, "allocation") >= 2);
+    char own[16];
+    assert_int_equal(rts_formatStats(RtsStatsNone, own, sizeof own), 0);
+    assert_true(rts_formatStats(RtsStatsJson, own, sizeof own) > 100); /* more than there is room for */
+    assert_int_equal(own[0], '{');
+    assert_int_equal(strlen(own), sizeof own - 1);
+    assert_true(rts_formatStats(RtsStatsText, NULL, 0) > 100);
+}
+
+static _Atomic unsigned warnings;
+static void noteLine(void *ctx, RtsLogLevel level, const char *text)
+{
+    if (level == RTS_LOG_WARNING && strstr(text, "/no/such/folder/x") != NULL) warnings++;
+}
+
+static void testUnwritable(void **state)
+{
+    RtsConfig config = configure("-s/no/such/folder/x");
+    config.logHook = noteLine;
+    assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
+    hs_exit();
+    assert_int_equal(warnings, 1);
+}
+
+static void testBadOptions(void **state)
+{
+    char message[256], longOne[400];
+    memset(longOne, 'x', sizeof longOne);
+    memcpy(longOne, "-s", 2);
+    longOne[280] = 0;
+    const char *const bad[] = { "--stats-json=", "--stats-jsonx", longOne };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        RtsConfig config = configure(bad[i]);
+        assert_int_equal(rts_start(&config, message, sizeof message), RTS_BAD_OPTION);
+        assert_non_null(strstr(message, "expected"));
+    }
+    RtsConfig config = configure(NULL);
+    config.stats = (RtsStatsFormat)7;
+    assert_int_equal(rts_start(&config, message, sizeof message), RTS_BAD_OPTION);
+    config = configure(NULL);
+    memset(config.stats_file, 'x', sizeof config.stats_file);
+    assert_int_equal(rts_start(&config, message, sizeof message), RTS_BAD_OPTION);
+}
+
+/* ---- Clearing ---- */
+
+#define SECRET "a secret that nobody is to find "
+
+#define SECRETS 100000
+
+static uintptr_t secretAt[SECRETS];
+
+/* How many still lie where they were made. */
+static int findSecrets(void)
+{
+    int found = 0, memory = open("/proc/self/mem", O_RDONLY);
+    for (int i = 0; i < SECRETS; i++) {
+        char bytes[sizeof SECRET - 1];
+        /* What is not mapped any more cannot be read, which is fine. */
+        if (pread(memory, bytes, sizeof bytes, (off_t)secretAt[i]) == sizeof bytes && memcmp(bytes, SECRET, sizeof bytes) == 0) found++;
+    }
+    close(memory);
+    return found;
+}
+
+CAPSTAN_IO(makeSecrets, ignored)
+{
+    for (int i = 0; i < SECRETS; i++) {
+        HaskellObj secret = i % 100 == 0 ? rts_mkBytesPinned(stack->cap, SECRET, sizeof SECRET - 1) : rts_mkBytes(stack->cap, SECRET, sizeof SECRET - 1);
+        secretAt[i] = (uintptr_t)rts_bytes(secret, NULL);
+        rts_poll(stack);
+    }
+    return CAPSTAN_UNIT;
+}
+
+static void testClearMemory(void **state)
+{
+    start(NULL);
+    run(&makeSecrets_closure, 0);
+    hs_perform_gc();
+    assert_true(findSecrets() > 0); /* otherwise there is nothing to show */
+    rts_clearMemory();
+    assert_int_equal(findSecrets(), 0);
+    run(&churn_closure, 100000);
+    hs_perform_gc();
+    assert_int_equal(errors, 0);
+    Capability *cap = rts_lock();
+    rts_clearMemory();
+    assert_int_equal(errors, 1);
+    rts_unlock(cap);
+    hs_exit();
+    rts_clearMemory();
+    assert_int_equal(errors, 2);
+}
+
+/* What a failed test left running. */
+static int stop(void **state)
+{
+    while (getRTSStatsEnabled()) hs_exit();
+    return 0;
+}
+
+#define test(name) cmocka_unit_test_teardown(name, stop)
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        test(testNothingBefore), test(testCounts), test(testCauses),     test(testIdle),       test(testBalance),
+        test(testText),          test(testJson),   test(testUnwritable), test(testBadOptions), test(testClearMemory),
+    };
+    close(mkstemp(file));
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    unlink(file);
+    return failed;
+}

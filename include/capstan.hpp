@@ -344,6 +344,8 @@ private:
 
 namespace detail {
 
+struct with_hooks {}; /* an in-call by rts_lock */
+
 /* Does the value of one evaluation become an R?  Context: the capability is held. */
 template <class R> result<R> read_result(HaskellObj v)
 {
@@ -443,6 +445,7 @@ public:
         opts.handle = o.canceller == nullptr ? nullptr : o.canceller->handle();
         rts_lockOpt(&cap_, &opts);
     }
+    explicit in_call(detail::with_hooks) noexcept : cap_(rts_lock()), keep_(false) {}
     in_call(const in_call &) = delete;
     in_call &operator=(const in_call &) = delete;
     /* One that was left from inside (pthread_exit, a foreign exception) is over already. */
@@ -735,6 +738,115 @@ template <class Signature = void, class F> HaskellObj make_function(in_call &her
     using Chosen = typename std::conditional_t<std::is_void_v<Signature>, detail::signature_of<Held>, std::enable_if<true, Signature>>::type;
     return detail::maker<Chosen, Held>::make(here.cap(), new Held(std::forward<F>(callable)), how);
 }
+
+/* ---- C function pointers ----------------------------------------------------------------------------------------------- */
+
+namespace detail {
+
+/* An action that raises: what comes of a result that is no R. */
+inline HaskellObj raise_wrong_result(Stack *stack, HaskellObj, HaskellObj)
+{
+    rts_raiseError(stack, "the result of an adjustor's function is of another type, or does not fit");
+}
+inline HaskellObj wrong_result_closure()
+{
+    static const StgInfoTable info = { CLOSURE_FUN, INFO_STATIC, 1, 0, 0, 0, reinterpret_cast<StgFunPtr>(raise_wrong_result), "wrongResult", nullptr };
+    static const StgInfoTable *closure[2] = { &info, nullptr };
+    return reinterpret_cast<HaskellObj>(closure);
+}
+
+/* The letter of a type in rts/Foreign.h. */
+template <class T> constexpr char letter_of()
+{
+    if constexpr (std::is_void_v<T>) return 'v';
+    else if constexpr (std::is_pointer_v<T>) return 'p';
+    else if constexpr (std::is_same_v<T, float>) return 'f';
+    else if constexpr (std::is_same_v<T, double>) return 'd';
+    else {
+        static_assert(std::is_integral_v<T> || std::is_enum_v<T>, "C functions take and give numbers, enumerations and pointers");
+        static_assert(sizeof(T) <= 8, "no integers of more than 64 bits");
+        if constexpr (std::is_enum_v<T>) return letter_of<std::underlying_type_t<T>>();
+        else return (std::is_signed_v<T> ? "0BS3W567L" : "0bs3w567l")[sizeof(T)];
+    }
+}
+
+} // namespace detail
+
+/* A C function pointer to a managed IO function, or to a C++ callable, by way of a managed one: adjustor<int(int)> f(here, &add1_closure); library(f.get()).
+ * It may be called from any thread, but not from inside an unsafe call, and keeps what it calls alive.  Freed with this object; a call that has begun ends as
+ * if nothing had happened.
+ * What fails in a call (an exception, a result of another type, a runtime that has ended) cannot reach the C caller: on_error makes a result of it, without
+ * a capability, and must not throw.  Without on_error it goes the way of rts_checkSchedStatus (RtsConfig.statusHook), and the result is zero if that returns. */
+template <class Signature> class adjustor;
+template <class R, class... A> class adjustor<R(A...)> {
+public:
+    using pointer = R (*)(A...);
+    using handler = std::function<R(const error &)>;
+
+    /* f: a managed function, or a callable.  Empty if there is no memory, or no executable memory: RtsConfig.errorHook hears why. */
+    template <class F> adjustor(in_call &here, F &&f, handler on_error = nullptr)
+    {
+        HaskellObj pair[2] = { function_of(here, std::forward<F>(f)), CAPSTAN_UNIT };
+        if (on_error) pair[1] = rts_mkBytesExternal(here.cap(), new handler(std::move(on_error)), sizeof(handler), release, nullptr);
+        if (pair[0] == CAPSTAN_POISON || pair[1] == CAPSTAN_POISON) return;
+        HaskellObj array = rts_mkArray(here.cap(), 2, pair[0]);
+        rts_setElem(here.cap(), array, 1, pair[1]);
+        stable kept(here, array);
+        static constexpr char type[] = { detail::letter_of<R>(), detail::letter_of<A>()..., 0 };
+        if (array != CAPSTAN_POISON && kept) function_ = rts_createAdjustor(kept.get(), reinterpret_cast<StgFunPtr>(enter), type);
+        if (function_ != nullptr) kept.release();
+    }
+    adjustor(adjustor &&other) noexcept : function_(other.release()) {}
+    adjustor &operator=(adjustor &&other) noexcept
+    {
+        if (this != &other) {
+            if (function_ != nullptr) freeHaskellFunctionPtr(function_);
+            function_ = other.release();
+        }
+        return *this;
+    }
+    ~adjustor() { if (function_ != nullptr) freeHaskellFunctionPtr(function_); }
+
+    explicit operator bool() const noexcept { return function_ != nullptr; }
+    pointer get() const noexcept { return reinterpret_cast<pointer>(function_); }
+    /* For C that frees it by freeHaskellFunctionPtr. */
+    void *release() noexcept { return std::exchange(function_, nullptr); }
+
+private:
+    template <class F> static HaskellObj function_of(in_call &here, F &&f)
+    {
+        using T = std::decay_t<F>;
+        if constexpr (std::is_same_v<T, HaskellObj> || std::is_same_v<T, stable> || std::is_same_v<T, root>) return here.apply(f);
+        else return make_function<R(A...)>(here, std::forward<F>(f));
+    }
+    static void release(void *, void *h) noexcept { delete static_cast<handler *>(h); }
+
+    /* What the adjustor calls. */
+    static R enter(HsStablePtr kept, A... arguments)
+    {
+        handler *on_error = nullptr;
+        error e;
+        {
+            in_call here{ detail::with_hooks() };
+            HaskellObj pair = here ? reinterpret_cast<HaskellObj>(deRefStablePtr(kept)) : CAPSTAN_POISON;
+            if (here && rts_getElem(pair, 1) != CAPSTAN_UNIT) on_error = static_cast<handler *>(rts_bytes(rts_getElem(pair, 1), nullptr));
+            result<R> r = here.template call<R>(here ? rts_getElem(pair, 0) : CAPSTAN_POISON, arguments...);
+            if (r) {
+                if constexpr (std::is_void_v<R>) return;
+                else return std::move(r).value();
+            }
+            e = r.error();
+            if (on_error == nullptr) {
+                if (e.code == RTS_WRONG_KIND) (void)here.call(detail::wrong_result_closure());
+                rts_checkSchedStatus(const_cast<char *>("a C++ adjustor"), here.cap());
+                return R();
+            }
+        }
+        return (*on_error)(e);
+    }
+
+    void *function_ = nullptr;
+};
 
 /* ---- Submissions ------------------------------------------------------------------------------------------------------- */
 

@@ -192,6 +192,8 @@ Capstan $PACKAGE_VERSION for $capstan_arch, compiled by $CC
 AS_IF([test -z "$examples_missing"],
   [AS_ECHO(["  examples         yes"])],
   [AS_ECHO(["  examples         NO, for want of:$examples_missing"])])
+AS_IF([test -n "$OPENMP_CFLAGS"], [have_openmp=yes], [have_openmp=no])
+AS_ECHO(["  clients          sqlite: $have_sqlite, http: $have_microhttpd, glib: $have_glib, openmp: $have_openmp; C++: $CXX"])
 AS_IF([test "$have_cmocka" = yes],
   [AS_ECHO(["  unit tests       yes"])],
   [AS_ECHO(["  unit tests       NO, for want of: libcmocka-dev"])])

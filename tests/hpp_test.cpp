@@ -434,6 +434,72 @@ static void test_late_callable()
     CHECK(capstan::call<int>(&hppAdd_closure, 1, 1).value() == 2);
 }
 
+/* ---- Adjustors ---- */
+
+static std::atomic<int> statuses{ 0 };
+
+static void onStatus(void *, const char *, Capability *, SchedulerStatus, const char *) { statuses++; }
+
+static void test_adjustors()
+{
+    std::size_t before = stablePointers();
+    {
+        std::optional<capstan::in_call> in(std::in_place);
+        capstan::adjustor<long(long, long)> add(*in, &hppAdd_closure);
+        capstan::adjustor<int(const void *, const void *)> compare(*in, [calls = 0](const void *a, const void *b) mutable {
+            calls++;
+            return *static_cast<const int *>(a) - *static_cast<const int *>(b);
+        });
+        capstan::adjustor<bool(bool, Colour, float, double, std::uint8_t, std::int16_t, char32_t, int *)> mixed(
+            *in, [](bool b, Colour c, float f, double d, std::uint8_t u, std::int16_t s, char32_t, int *p) {
+                return b && c == Colour::green && f == 1.5F && d == -2.5 && u == 250 && s == -300 && *p == 5;
+            });
+        capstan::root f(*in, capstan::make_function(*in, [](double x) { return x / 2; }));
+        capstan::adjustor<double(double)> half(*in, f);
+        capstan::adjustor<double(double)> moved(std::move(half));
+        CHECK(add && compare && mixed && moved && !half); // NOLINT: moved from on purpose
+        in->call(&hppCollect_closure).value();
+        in.reset();
+        CHECK(add.get()(40, 2) == 42 && moved.get()(5) == 2.5);
+        int five = 5, numbers[] = { 3, 1, 2, 9, -7, 4 };
+        CHECK(!mixed.get()(false, Colour::green, 1.5F, -2.5, 250, -300, U'x', &five));
+        std::qsort(numbers, 6, sizeof *numbers, compare.get());
+        CHECK(numbers[0] == -7 && numbers[2] == 2 && numbers[5] == 9);
+        std::atomic<int> wrong{ 0 };
+        std::vector<std::thread> threads;
+        for (long t = 0; t < 8; t++)
+            threads.emplace_back([&, t] {
+                for (long i = 0; i < 500; i++) wrong += add.get()(t, i) != t + i;
+            });
+        for (auto &t : threads) t.join();
+        CHECK(wrong == 0);
+    }
+    CHECK(stablePointers() == before);
+}
+
+static void test_adjustor_errors()
+{
+    std::optional<capstan::in_call> in(std::in_place);
+    std::string heard;
+    auto on_error = [&heard, held = Counted(1)](const capstan::error &e) {
+        heard = e.exception_class + "|" + e.message;
+        return capstan::call<int>(&hppAdd_closure, 1, -held.n - 1).value(); /* holds no capability here */
+    };
+    capstan::adjustor<int(int)> told(
+        *in, [](int n) { return n == 0 ? throw std::domain_error("zero") : n; }, on_error);
+    capstan::adjustor<int(int)> other(*in, &hppList_closure, on_error);
+    capstan::adjustor<int(int)> untold(*in, &hppList_closure);
+    capstan::adjustor<void(int)> thrown(*in, &hppTrouble_closure);
+    in.reset();
+    CHECK(told.get()(3) == 3 && heard.empty());
+    CHECK(told.get()(0) == -1 && heard == "ErrorCall|std::domain_error: zero");
+    CHECK(other.get()(3) == -1 && heard.find("another type") != std::string::npos);
+    statuses = 0;
+    CHECK(untold.get()(3) == 0 && statuses == 1);
+    thrown.get()(3);
+    CHECK(statuses == 2);
+}
+
 /* ---- Submissions ---- */
 
 static void test_submit()
@@ -534,6 +600,7 @@ static void runTest(const Test &test, std::set<RtsStatus> &errors)
     config.capabilities = 2;
     config.nursery_bytes = 256 << 10;
     config.verify_heap = config.poison_from_space = true;
+    config.statusHook = onStatus;
     config.errorHook = onError;
     config.errorCtx = &errors;
     failures = 0;
@@ -560,7 +627,7 @@ int main()
         { "test_no_runtime", test_no_runtime, false },
         TEST(test_values), TEST(test_wrong_values), TEST(test_errors), TEST(test_kept_exception), TEST(test_roots), TEST(test_stable),
         TEST(test_budgets), TEST(test_no_wait), TEST(test_functions), TEST(test_thrown), TEST(test_through), TEST(test_calling_in),
-        TEST(test_function_threads), TEST(test_late_callable), TEST(test_submit), TEST(test_pthread_exit),
+        TEST(test_function_threads), TEST(test_late_callable), TEST(test_adjustors), TEST(test_adjustor_errors), TEST(test_submit), TEST(test_pthread_exit),
         { "test_no_runtime_again", test_no_runtime, false },
     };
     int bad = 0;

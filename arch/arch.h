@@ -53,6 +53,11 @@
 #error "no port for this processor: see arch/arch.h for what one owes"
 #endif
 
+/* Whether return addresses in frames are not the plain ones. */
+#ifndef ARCH_SIGNS_RETURN_ADDRESSES
+#define ARCH_SIGNS_RETURN_ADDRESSES 0
+#endif
+
 /* TSan keeps a shadow of the call stack that only grows when frames vanish by a plain change of the stack pointer; it
  * does follow longjmp. In such builds catching and raising are C (catch_longjmp.c), and the assembly keeps only the
  * frame of archEnter. */

@@ -47,7 +47,7 @@ try() {
     return
   fi
   LD_LIBRARY_PATH="$root$libdir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
-    timeout 60 "$work/$name" >"$work/$name.out" 2>"$work/$name.err" ||
+    timeout 60 ${CAPSTAN_RUN:-} "$work/$name" >"$work/$name.out" 2>"$work/$name.err" ||
     { echo "$name: exit status $?"; cat "$work/$name.err"; status=1; }
   diff "$work/expected" "$work/$name.out" ||
     { echo "$name: prints other lines than README.md says"; status=1; }

@@ -7,7 +7,7 @@ seconds=10
 [ "${CAPSTAN_TEST_SCALE:-}" != short ] || seconds=7
 
 # A graph that differs says where, and how to have the run again.
-run() { "$program" --quiet --seconds="$seconds" "$@" || exit 1; }
+run() { ${CAPSTAN_RUN:-} "$program" --quiet --seconds="$seconds" "$@" || exit 1; }
 
 run
 run --capabilities=4 --threads=2 --managed=8 --poison --verify-heap

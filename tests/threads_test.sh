@@ -14,13 +14,13 @@ fourth: 17984 primes below 200000'
 counts='1 4 20'
 [ "${CAPSTAN_TEST_SCALE:-}" != short ] || counts=3
 for workers in $counts; do
-  got=$(timeout 250 "$threads" $workers 2>&1)
+  got=$(timeout 250 ${CAPSTAN_RUN:-} "$threads" $workers 2>&1)
   status=$?
   [ $status -eq 0 ] && [ "$got" = "$expected" ] ||
     { echo "$workers workers: exit status $status, and prints:"; echo "$got"; failed=1; }
 done
 for bad in 0 -1 x 1001; do
-  "$threads" $bad >/dev/null 2>&1
+  ${CAPSTAN_RUN:-} "$threads" $bad >/dev/null 2>&1
   [ $? -eq 2 ] || { echo "$bad workers are not refused"; failed=1; }
 done
 exit $failed

@@ -264,6 +264,10 @@ static void testUnwinder(void **state)
 static void testLibunwind(void **state)
 {
 #ifdef HAVE_LIBUNWIND
+    if (ARCH_SIGNS_RETURN_ADDRESSES) {
+        puts("libunwind (1.6, that of Debian 12) cannot read signed return addresses");
+        skip();
+    }
     checkWalks(walkByLibunwind);
 #else
     skip();

@@ -41,7 +41,7 @@ pipeline() {
 same() {
   local name=$1 expected=$2 status=0
   shift 2
-  if timeout 250 "$wordfreq" --quiet --all "$@" >"$work/out" 2>"$work/err"; then
+  if timeout 250 ${CAPSTAN_RUN:-} "$wordfreq" --quiet --all "$@" >"$work/out" 2>"$work/err"; then
     cmp "$expected" "$work/out" || { diff "$expected" "$work/out" | head -n 10; status=1; }
   else
     echo "exit status $?"
@@ -55,7 +55,7 @@ same() {
 fails() {
   local name=$1 wanted=$2 pattern=$3 status=0 got
   shift 3
-  timeout 60 "$wordfreq" --quiet "$@" >"$work/out" 2>"$work/err" </dev/null
+  timeout 60 ${CAPSTAN_RUN:-} "$wordfreq" --quiet "$@" >"$work/out" 2>"$work/err" </dev/null
   got=$?
   [ $got -eq "$wanted" ] || { echo "exit status $got, not $wanted"; status=1; }
   grep -Eq -- "$pattern" "$work/err" || { echo "says nothing of '$pattern':"; cat "$work/err"; status=1; }
@@ -120,7 +120,7 @@ same "an empty file" /dev/null "$work/empty"
 
 words=$(awk '{ n += $1 } END { print n }' "$work/once")
 distinct=$(wc -l <"$work/once")
-"$wordfreq" --quiet --top 3 "${files[@]}" >"$work/table" 2>"$work/err"
+${CAPSTAN_RUN:-} "$wordfreq" --quiet --top 3 "${files[@]}" >"$work/table" 2>"$work/err"
 status=$?
 grep -Eq "^words +$words\$" "$work/table" || status=1
 grep -Eq "^distinct words +$distinct\$" "$work/table" || status=1
@@ -132,7 +132,7 @@ done
 [ $status -eq 0 ] || cat "$work/table" "$work/err"
 result "table" $status
 
-"$wordfreq" --quiet --json --top 3 --repeat 2 "${files[@]}" >"$work/json" 2>"$work/err"
+${CAPSTAN_RUN:-} "$wordfreq" --quiet --json --top 3 --repeat 2 "${files[@]}" >"$work/json" 2>"$work/err"
 status=$?
 for member in "\"words\": $((2 * words))," "\"distinct\": $distinct," '"p99_9": [0-9]' \
     '"largest_ns": [0-9]' '"peak_rss_bytes": [1-9]' '"calls_per_second": [0-9.]'; do
@@ -164,7 +164,7 @@ awk 'BEGIN { for (i = 0; i < 400000; i++) {
   w = ""; for (n = i + 1; n > 0; n = int(n / 26)) w = w sprintf("%c", 97 + n % 26); print w "x" } }' >"$work/many"
 fails "a full heap" 1 'the managed heap is full' --heap-limit 8m --nursery 256k --capabilities 2 "$work/many"
 
-"$wordfreq" --quiet "$work/bytes" >/dev/full 2>"$work/err"
+${CAPSTAN_RUN:-} "$wordfreq" --quiet "$work/bytes" >/dev/full 2>"$work/err"
 status=$?
 [ $status -eq 1 ] && grep -q 'standard output' "$work/err"
 result "a full disk" $?

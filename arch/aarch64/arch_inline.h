@@ -17,6 +17,15 @@
 /* What archInitStack may write below the top. */
 #define ARCH_INITIAL_STACK 192
 
+/* Whether return addresses in memory are signed: as in the compiler's own functions (-mbranch-protection=pac-ret). The
+ * assembly takes the key A, whichever the compiler takes; the modifier is the CFA, so a frame says by itself what its
+ * signature is, wherever it sleeps and whoever wakes it. */
+#if defined(__ARM_FEATURE_PAC_DEFAULT) && (__ARM_FEATURE_PAC_DEFAULT & 3) != 0
+#define ARCH_SIGNS_RETURN_ADDRESSES 1
+#else
+#define ARCH_SIGNS_RETURN_ADDRESSES 0
+#endif
+
 /* A cache line of most; and of the largest, which is also what prefetchers make of two of the others. */
 #define ARCH_CACHE_LINE 64
 #define ARCH_FALSE_SHARING 128

@@ -3,7 +3,7 @@
  * it.
  *
  * Landing pads are always there: they are hints, which older processors skip. Return addresses are signed where the
- * compiler signs them (SIGN_RETURN_ADDRESSES, see frames.h). An address is signed with the stack pointer at its
+ * compiler signs them (SIGN_RETURN_ADDRESSES, see arch_inline.h). An address is signed with the stack pointer at its
  * routine's entry, and checked when the stack pointer is there again; so a switch needs nothing special, the sleeping
  * frame carries an address signed for its own place, and the key is the process's. What is gone back to outside a call
  * (archLand) goes by `ret` as well: only a return may land where no landing pad is.

@@ -6,15 +6,6 @@
 
 #include "arch.h"
 
-/* Whether return addresses in memory are signed: as in the compiler's own functions (-mbranch-protection=pac-ret). The
- * assembly takes the key A, whichever the compiler takes; the modifier is the CFA, so a frame says by itself what its
- * signature is, wherever it sleeps and whoever wakes it. */
-#if defined(__ARM_FEATURE_PAC_DEFAULT) && (__ARM_FEATURE_PAC_DEFAULT & 3) != 0
-#define SIGNS_RETURN_ADDRESSES 1
-#else
-#define SIGNS_RETURN_ADDRESSES 0
-#endif
-
 /* The callee-saved registers of the ABI but sp. fp and lr together are what a walk by frame pointers looks at; of the
  * vector registers the ABI keeps the lower halves. */
 typedef struct {
@@ -43,7 +34,7 @@ _Static_assert(sizeof(SwitchFrame) % ARCH_STACK_ALIGNMENT == 0, "the stack point
 
 /* *_CFA: from the frame to what the stack pointer was before the routine was called, the base of all CFI. */
 #define FRAME_OFFSETS(EMIT)                                                      \
-    EMIT(SIGN_RETURN_ADDRESSES, SIGNS_RETURN_ADDRESSES)                          \
+    EMIT(SIGN_RETURN_ADDRESSES, ARCH_SIGNS_RETURN_ADDRESSES)                     \
     EMIT(CATCH_HANDLER, offsetof(CatchStackFrame, head.trap.handler))            \
     EMIT(CATCH_PREV, offsetof(CatchStackFrame, head.trap.prev))                  \
     EMIT(CATCH_STACK, offsetof(CatchStackFrame, head.stack))                     \

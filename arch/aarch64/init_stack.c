@@ -12,7 +12,7 @@ _Static_assert(sizeof(InitialStack) + ARCH_STACK_ALIGNMENT <= ARCH_INITIAL_STACK
 /* The address as archSwitch stores it, for a frame whose CFA this is. */
 static uintptr_t signAddress(uintptr_t address, const void *cfa)
 {
-#if SIGNS_RETURN_ADDRESSES
+#if ARCH_SIGNS_RETURN_ADDRESSES
     register uintptr_t signed_address __asm__("x17") = address;
     register uintptr_t modifier __asm__("x16") = (uintptr_t)cfa;
 

@@ -2,16 +2,16 @@
 # Which peers there are, what each needs, how each is built. Read by bench/driver, which sets:
 #   srcdir   the folder of this file        work   the build folder of the peers, absolute
 #
-# There are three kinds of programs: incall (C threads that call in), sched (lightweight threads and calls out) and heap.
+# There are four kinds of programs: incall (C threads that call in), callback (C function pointers), sched (lightweight threads and calls out) and heap.
 # Some peers of the heap are another one under other options, for the figure of pauses: ghc-nonmoving, java-zgc.
 #
 # peerMissing KIND NAME   prints what the peer lacks here; nothing if it can be built
 # peerBuild KIND NAME     builds $work/KIND-NAME; output only on failure
 # peerLabel NAME          the name in the figures
 
-declare -A peers_of=([incall]="mutex lua luajit jni ocaml ghc" [sched]="ghc go java"
+declare -A peers_of=([incall]="mutex lua luajit jni ocaml ghc" [sched]="ghc go java" [callback]="ghc libffi"
   [heap]="ghc ghc-nonmoving ocaml java java-zgc go boehm jemalloc")
-peer_packages=(ghc golang-go ocaml-nox liblua5.4-dev libluajit-5.1-dev libgc-dev libjemalloc-dev pkg-config valgrind)
+peer_packages=(ghc golang-go ocaml-nox liblua5.4-dev libffi-dev libluajit-5.1-dev libgc-dev libjemalloc-dev pkg-config valgrind)
 peer_cflags=(-O2 -std=gnu11 -D_GNU_SOURCE -pthread "-I$srcdir")
 host_sources=("$srcdir/incall_host.c" "$srcdir/callers.c" "$srcdir/histogram.c")
 
@@ -53,6 +53,7 @@ peerMissing() { # peerMissing KIND NAME
     ghc*) has ghc || echo "ghc is not in PATH" ;;
     boehm) missingPackage bdw-gc ;;
     jemalloc) missingPackage jemalloc ;;
+    libffi) missingPackage libffi ;;
     ocaml) has ocamlopt || echo "ocamlopt is not in PATH" ;;
     *) has "$2" || echo "$2 is not in PATH" ;;
   esac
@@ -116,6 +117,18 @@ buildGhc() {
       ghc -v0 -O2 -c "$srcdir/peers/Calls.hs" -outputdir . -stubdir . -o Calls.o &&
       ghc -v0 -threaded -no-hs-main -O2 ./*.o -o "$1"
   )
+}
+
+buildCallbackGhc() {
+  local folder=$work/callback/ghc
+  rm -rf "$folder" && mkdir -p "$folder" &&
+    "${CC:-cc}" "${peer_cflags[@]}" -c "$srcdir/peers/callback_ghc.c" -o "$folder/callback_ghc.o" &&
+    ghc -v0 -O2 -threaded -outputdir "$folder" "$srcdir/peers/Callback.hs" "$folder/callback_ghc.o" -o "$1"
+}
+
+buildCallbackFfi() {
+  # shellcheck disable=SC2046
+  "${CC:-cc}" "${peer_cflags[@]}" $(pkg-config --cflags libffi) "$srcdir/peers/callback_ffi.c" $(pkg-config --libs libffi) -o "$1"
 }
 
 buildThreadsGhc() {
@@ -200,6 +213,8 @@ buildAfresh() { # buildAfresh KIND NAME OUTPUT
     incall-jni) buildJava "$3" ;;
     incall-ocaml) buildOcaml "$3" ;;
     incall-ghc) buildGhc "$3" ;;
+    callback-ghc) buildCallbackGhc "$3" ;;
+    callback-libffi) buildCallbackFfi "$3" ;;
     sched-ghc) buildThreadsGhc "$3" ;;
     sched-go) buildThreadsGo "$3" ;;
     sched-java) buildThreadsJava "$3" ;;

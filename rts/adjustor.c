@@ -9,7 +9,6 @@
 #include "stable_ptr.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- Calls ---- */
 
@@ -22,10 +21,11 @@ __attribute__((noinline)) static void refuseCall(unsigned status)
         reportError(RTS_BAD_ARGUMENT, "a C function pointer to a managed function was called after it was freed");
 }
 
-static void setZero(ArchFrame *frame)
+/* Of the type that the caller expects; of a pointer that was freed that may be another's by now. */
+static void setZero(ArchFrame *frame, const Signature *s)
 {
     frame->integerResult = 0;
-    frame->floatResult = archFloatWord(0);
+    frame->floatResult = s->result == 'f' ? archFloatWord(0) : 0;
 }
 
 static inline uint64_t argumentOf(const ArchFrame *frame, const Signature *s, size_t i)
@@ -44,14 +44,30 @@ static uint64_t wordOfResult(const Signature *s, HaskellObj value)
     return s->result == 'f' ? archFloatWord(0) : 0;
 }
 
-/* The closure, when the record need not be looked at any more; NULL: there is none, which was said. */
-static HaskellObj closureOf(Adjustor *a)
+/* How a call says that it uses its record. */
+typedef struct {
+    Adjustor *a;
+    Task *marked;
+    bool counted;
+} Use;
+
+static inline Use beginUse(Adjustor *a)
 {
-    unsigned status = statusOfAdjustor(a);
-    void *hptr = atomic_load_explicit(&a->hptr, memory_order_relaxed);
-    HaskellObj closure = status == ADJUSTOR_ENDED || hptr == NULL ? NULL : (HaskellObj)deRefStablePtr(hptr);
-    leaveAdjustor(a);
-    if (closure == NULL) refuseCall(ADJUSTOR_ENDED); /* the runtime has begun anew since the call came in */
+    Task *task = myTask, *marked = enterAdjustor(a, task);
+    return (Use){ a, marked, marked == NULL };
+}
+
+/* The Task may have been freed meanwhile (hs_thread_done), and its record may be another thread's. */
+static inline void endUse(const Use *use) { leaveAdjustor(use->a, use->marked == getMyTask() ? use->marked : NULL, use->counted); }
+
+/* The closure, when the record need not be looked at any more; NULL: there is none, which was said. */
+static inline HaskellObj closureOf(const Use *use)
+{
+    unsigned status = statusOfAdjustor(use->a);
+    void *hptr = atomic_load_explicit(&use->a->hptr, memory_order_relaxed);
+    HaskellObj closure = CAPSTAN_UNLIKELY(status == ADJUSTOR_ENDED || hptr == NULL) ? NULL : (HaskellObj)deRefStablePtr(hptr);
+    endUse(use);
+    if (CAPSTAN_UNLIKELY(closure == NULL)) refuseCall(ADJUSTOR_ENDED); /* the runtime has begun anew since the call came in */
     return closure;
 }
 
@@ -67,55 +83,54 @@ static void evaluateCall(Capability *cap, const Signature *s, HaskellObj call, A
 }
 
 /* Without a stub. */
-static void callClosure(Adjustor *a, const Signature *s, ArchFrame *frame)
+static inline void callClosure(const Use *use, const Signature *s, ArchFrame *frame)
 {
     Capability *cap = rts_lock();
     if (CAPSTAN_UNLIKELY(cap->dead != RTS_OK)) { /* the hooks know */
-        leaveAdjustor(a);
-        setZero(frame);
+        endUse(use);
+        setZero(frame, s);
         return;
     }
-    HaskellObj closure = closureOf(a);
+    HaskellObj closure = closureOf(use);
     if (CAPSTAN_LIKELY(closure != NULL)) {
         evaluateCall(cap, s, closure, frame);
     } else {
         rts_unlock(cap);
-        setZero(frame);
+        setZero(frame, s);
     }
 }
 
 /* The stub is called with hptr in front, and something between where it has GHC's parameters; words are passed on as they are. */
-static void callStub(const Signature *s, StgFunPtr wptr, void *hptr, ArchFrame *frame)
+__attribute__((noinline)) static void callStub(const Signature *s, StgFunPtr wptr, void *hptr, ArchFrame *frame)
 {
     const Signature *stub = s->stub;
     size_t words = ARCH_FRAME_WORDS + stub->layout.stackWords;
     uint64_t room[words];
     ArchFrame *call = (ArchFrame *)(void *)room;
-    if (ARCH_STUB_DUMMY_AFTER != 0) memset(room, 0, sizeof room); /* the parameter that means nothing, wherever it is */
+    if (s->dummy != 0) room[s->dummy] = 0;
     room[stub->words[0]] = (uint64_t)(uintptr_t)hptr;
     for (size_t i = 0; i < s->count; i++) room[s->to[i]] = argumentOf(frame, s, i);
     call->floatsUsed = stub->layout.floats;
     call->stackWords = stub->layout.stackWords;
     archCall(wptr, call);
-    /* Both: one of them is the result, as it is. */
-    frame->integerResult = call->integerResult;
-    frame->floatResult = call->floatResult;
+    setFrameResult(frame, s->result, resultOfFrame(s->result, call)); /* as it is */
 }
 
 static void handleCall(ArchAdjustor *record, ArchFrame *frame)
 {
     Adjustor *a = (Adjustor *)(void *)record;
-    unsigned status = enterAdjustor(a);
+    Use use = beginUse(a);
+    unsigned status = statusOfAdjustor(a);
     const Signature *s = atomic_load_explicit(&a->signature, memory_order_relaxed);
     if (CAPSTAN_UNLIKELY(status != ADJUSTOR_LIVE)) {
-        leaveAdjustor(a);
+        endUse(&use);
         refuseCall(status);
-        setZero(frame);
+        setZero(frame, s);
     } else if (s->stub == NULL) {
-        callClosure(a, s, frame);
+        callClosure(&use, s, frame);
     } else {
         callStub(s, atomic_load_explicit(&a->wptr, memory_order_relaxed), atomic_load_explicit(&a->hptr, memory_order_relaxed), frame);
-        leaveAdjustor(a);
+        endUse(&use);
     }
 }
 

@@ -20,11 +20,13 @@ typedef struct {
     Adjustor records[ARCH_ADJUSTOR_COUNT];
 } Arena;
 
-/* How many freed ones wait before one is used again. */
+/* How many freed ones wait before one is used again; how many a Task keeps for itself, so that who makes and frees them takes no lock. */
 #ifdef CAPSTAN_DEBUG
 #define PATIENCE 1000
+#define TASK_KEEPS 0
 #else
 #define PATIENCE 0
+#define TASK_KEEPS 64
 #endif
 
 static struct {
@@ -36,6 +38,7 @@ static struct {
 } pool = { .lock = LOCK_INIT(RANK_ADJUSTORS) };
 
 size_t adjustorArenaLimit;
+bool adjustorsByMark;
 
 static const Signature noSignature; /* of records that were never used: takes nothing, gives nothing */
 
@@ -85,12 +88,32 @@ static void addSpare(Adjustor *a)
     pool.spare++;
 }
 
+/* Context: the lock.  There is one. */
 static Adjustor *takeSpare(void)
 {
     Adjustor *a = pool.first;
     pool.first = atomic_load_explicit(&a->hptr, memory_order_relaxed);
     pool.spare--;
     return a;
+}
+
+/* The calling thread's own, last in, first out. */
+static Adjustor *takeOwn(Task *task)
+{
+    Adjustor *a = task == NULL ? NULL : task->adjustors;
+    if (a == NULL) return NULL;
+    task->adjustors = atomic_load_explicit(&a->hptr, memory_order_relaxed);
+    task->adjustorCount--;
+    return a;
+}
+
+static bool keepOwn(Task *task, Adjustor *a)
+{
+    if (task == NULL || task->adjustorCount + 1 > TASK_KEEPS) return false;
+    atomic_store_explicit(&a->hptr, task->adjustors, memory_order_relaxed);
+    task->adjustors = a;
+    task->adjustorCount++;
+    return true;
 }
 
 /* Code, and data of zeroes behind it. */
@@ -117,7 +140,7 @@ static const char *makeArena(void)
     if (!mapArena(arena)) return "the system refuses executable memory (a security policy, or the number of mappings)";
     arena->head.entry = archAdjustorEntry;
     for (size_t i = 0; i < ARCH_ADJUSTOR_COUNT; i++) {
-        atomic_store_explicit(&arena->records[i].signature, &noSignature, memory_order_relaxed);
+        atomic_store_explicit(&arena->records[i].signature, &noSignature, memory_order_relaxed); /* for who calls it all the same */
         addSpare(&arena->records[i]);
     }
     atomic_store_explicit(&pool.arenas, n + 1, memory_order_release);
@@ -126,52 +149,115 @@ static const char *makeArena(void)
 
 /* ---- The life of one ---- */
 
+/* Another thread's spare one, or a new one.  NULL: and why not. */
+__attribute__((noinline)) static Adjustor *findSpare(const char **refused)
+{
+    acquireLock(&pool.lock);
+    if (pool.spare <= PATIENCE) *refused = makeArena();
+    Adjustor *a = pool.first == NULL ? NULL : takeSpare();
+    releaseLock(&pool.lock);
+    return a;
+}
+
 Adjustor *newAdjustor(const Signature *signature, StgFunPtr wptr, StgStablePtr hptr, const char *what)
 {
     const char *refused = NULL;
-    acquireLock(&pool.lock);
-    if (pool.spare <= PATIENCE && (refused = makeArena()) != NULL && pool.first != NULL) refused = NULL;
-    Adjustor *a = refused == NULL ? takeSpare() : NULL;
-    releaseLock(&pool.lock);
-    if (a == NULL) {
+    Adjustor *a = takeOwn(getMyTask());
+    if (a == NULL && (a = findSpare(&refused)) == NULL) {
         reportError(RTS_NO_MEMORY, "%s: no adjustor: %s", what, refused);
         return NULL;
     }
     atomic_store_explicit(&a->signature, signature, memory_order_relaxed);
     atomic_store_explicit(&a->wptr, wptr, memory_order_relaxed);
     atomic_store_explicit(&a->hptr, hptr, memory_order_relaxed);
-    /* An addition: calls that do not know better may be counted.  Release: pairs with enterAdjustor. */
+    atomic_store_explicit(&a->caller, 0, memory_order_relaxed);
+    /* An addition: calls that do not know better may be counted.  Release: pairs with the acquire of the status. */
     atomic_fetch_add_explicit(&a->state, ADJUSTOR_LIVE - ADJUSTOR_SPARE, memory_order_release);
     return a;
 }
 
-void recycleAdjustor(Adjustor *a)
+/* Nobody uses it any more.  The state is SPARE by now. */
+static void recycle(Adjustor *a, StgStablePtr hptr)
 {
-    uint64_t expected = ADJUSTOR_FREED;
-    StgStablePtr hptr = atomic_load_explicit(&a->hptr, memory_order_relaxed);
-    /* Or another one does it, or one more call has come. */
-    if (!atomic_compare_exchange_strong_explicit(&a->state, &expected, ADJUSTOR_SPARE, memory_order_acq_rel, memory_order_relaxed)) return;
     if (hptr != NULL) hs_free_stable_ptr(hptr);
+    if (keepOwn(getMyTask(), a)) return;
     acquireLock(&pool.lock);
     addSpare(a);
     releaseLock(&pool.lock);
 }
 
-/* Another status, the calls being counted on.  false: it is none of those wanted. */
+/* Another status instead of one of two, the calls being counted on.  false: it is neither. */
 static bool changeStatus(Adjustor *a, unsigned from, unsigned orFrom, unsigned to)
 {
-    uint64_t seen = atomic_load_explicit(&a->state, memory_order_relaxed);
+    uint32_t seen = atomic_load_explicit(&a->state, memory_order_relaxed);
     do
         if ((seen & ADJUSTOR_STATUS) != from && (seen & ADJUSTOR_STATUS) != orFrom) return false;
-    while (!atomic_compare_exchange_weak_explicit(&a->state, &seen, (seen & ~(uint64_t)ADJUSTOR_STATUS) | to, memory_order_acq_rel,
+    while (!atomic_compare_exchange_weak_explicit(&a->state, &seen, (seen & ~(uint32_t)ADJUSTOR_STATUS) | to, memory_order_seq_cst,
                                                   memory_order_relaxed));
     return true;
 }
 
+/* ---- Who uses it ---- */
+
+void noteCaller(Adjustor *a, uint32_t me)
+{
+    uint32_t nobody = 0;
+    if (!atomic_compare_exchange_strong_explicit(&a->caller, &nobody, me, memory_order_seq_cst, memory_order_seq_cst) && nobody != me)
+        atomic_store_explicit(&a->caller, CALLERS_MANY, memory_order_seq_cst);
+    /* Before the load of the status: pairs with that in freeAdjustor and reclaimAdjustor. */
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+typedef struct {
+    Adjustor *a;
+    bool found;
+} Search;
+static void lookAtTask(Task *task, void *search)
+{
+    Search *s = search;
+    /* Acquire: pairs with the release in leaveAdjustor. */
+    if (atomic_load_explicit(&task->through, memory_order_acquire) == s->a) s->found = true;
+}
+
+/* The status has been changed, by a read-modify-write or behind a fence: does any call that may have seen the one before still use the record? */
+static bool isInUse(Adjustor *a)
+{
+    if (atomic_load_explicit(&a->state, memory_order_acquire) >= ADJUSTOR_CALL) return true;
+    uint32_t caller = atomic_load_explicit(&a->caller, memory_order_seq_cst);
+    Task *me = caller == 0 ? NULL : getMyTask();
+    if (caller == 0) return false;
+    if (me != NULL && caller == (uint32_t)me->id) return atomic_load_explicit(&me->through, memory_order_relaxed) == a;
+    Search search = { a, false };
+    osMembarrier();
+    eachTask(lookAtTask, &search);
+    return search.found;
+}
+
+void reclaimAdjustor(Adjustor *a)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    StgStablePtr hptr = atomic_load_explicit(&a->hptr, memory_order_relaxed);
+    uint32_t expected = ADJUSTOR_FREED;
+    if (statusOfAdjustor(a) != ADJUSTOR_FREED || isInUse(a)) return;
+    /* Or another one does it, or one more call has come. */
+    if (atomic_compare_exchange_strong_explicit(&a->state, &expected, ADJUSTOR_SPARE, memory_order_seq_cst, memory_order_relaxed))
+        recycle(a, hptr);
+}
+
 bool freeAdjustor(Adjustor *a)
 {
-    if (!changeStatus(a, ADJUSTOR_LIVE, ADJUSTOR_ENDED, ADJUSTOR_FREED)) return false;
-    if (atomic_load_explicit(&a->state, memory_order_acquire) == ADJUSTOR_FREED) recycleAdjustor(a);
+    StgStablePtr hptr = atomic_load_explicit(&a->hptr, memory_order_relaxed);
+    /* Relaxed: if this is another's already, the exchange finds out. */
+    if (atomic_load_explicit(&a->caller, memory_order_relaxed) == 0 && changeStatus(a, ADJUSTOR_LIVE, ADJUSTOR_LIVE, ADJUSTOR_SPARE)) {
+        if (!isInUse(a)) {
+            recycle(a, hptr);
+            return true;
+        }
+        atomic_fetch_add_explicit(&a->state, ADJUSTOR_FREED - ADJUSTOR_SPARE, memory_order_seq_cst);
+    } else if (!changeStatus(a, ADJUSTOR_LIVE, ADJUSTOR_ENDED, ADJUSTOR_FREED)) {
+        return false;
+    }
+    reclaimAdjustor(a);
     return true;
 }
 
@@ -189,6 +275,8 @@ static void endOne(Adjustor *a, void *unused)
     bool ended = changeStatus(a, ADJUSTOR_LIVE, ADJUSTOR_LIVE, ADJUSTOR_ENDED);
     if (ended || statusOfAdjustor(a) == ADJUSTOR_FREED) atomic_store_explicit(&a->hptr, NULL, memory_order_relaxed);
 }
+
+void startAdjustors(void) { adjustorsByMark = osMembarrierWorks(); }
 
 void endAdjustors(void) { eachAdjustor(endOne, NULL); }
 

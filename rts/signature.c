@@ -139,7 +139,7 @@ static bool completeStub(Signature *s)
     for (size_t i = 0; i < s->count; i++) {
         to[i] = s->stub->words[at++];
         bool isFloat = s->types[i] == 'f' || s->types[i] == 'd';
-        if (s->use == SIGNATURE_GHC && !isFloat && ++integers == ARCH_STUB_DUMMY_AFTER) at++;
+        if (s->use == SIGNATURE_GHC && !isFloat && ++integers == ARCH_STUB_DUMMY_AFTER) s->dummy = s->stub->words[at++];
     }
     return true;
 }

@@ -22,6 +22,7 @@ struct Signature_ {
     SignatureUse use;
     uint32_t hash;
     uint32_t count;            /* arguments */
+    uint32_t dummy;            /* where in the stub's frame the parameter is that means nothing; 0: nowhere */
     const Signature *stub;     /* the C function that the adjustor calls; NULL: SIGNATURE_PLAIN */
     _Atomic(Signature *) next; /* in the table */
     const char *text;          /* as given */

@@ -170,6 +170,7 @@ static void startScheduler(const RtsConfig *c)
     initSubmit(c->submit_queue);
     initFinalizers();
     initExternalMemory();
+    startAdjustors();
 }
 
 static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)

@@ -72,6 +72,8 @@ static Task *takeRecord(void)
     initInCall(task, &task->first);
     task->first.fresh = true;
     task->interrupt = NULL;
+    task->adjustors = NULL;
+    task->adjustorCount = 0;
     task->bell = 0;
     return task;
 }

@@ -72,6 +72,7 @@ struct Task_ {
     unsigned preferred;      /* [owner] capability, with TASK_PREFERS */
     uintptr_t lo, hi;        /* [owner] bounds of the stack that in-calls use, as far as known */
     uint64_t id;             /* [const] the operating system's number of the thread */
+    _Atomic(struct Adjustor_ *) through; /* [owner to write] the adjustor that it is calling through: adjustor_pool.h */
     bool worker;             /* [const] the runtime's own; runs unbound threads */
     bool noHosting;          /* [owner] its blocked in-calls run nobody else */
     HomeOrder order;         /* [owner] */
@@ -99,6 +100,8 @@ struct Task_ {
     _Atomic uint32_t sleeping; /* [owner] SLEEPS_*: somebody has to wake it after ringing */
     _Atomic(Capability *) hosting; /* [owner] where its thread is blocked and it runs others */
     struct Interrupt_ *interrupt; /* [owner] made when first needed, kept with the record: interrupt.h */
+    struct Adjustor_ *adjustors;  /* [owner] some spare ones, kept with the record: adjustor_pool.h */
+    uint32_t adjustorCount;
 } __attribute__((aligned(64)));
 
 /* Counts the starts of the runtime.  Changes only while nobody holds a capability. */

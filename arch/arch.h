@@ -122,11 +122,11 @@ void *archCallOnStack(void *os_sp, void *(*fn)(void *), void *arg);
 /* Called for each base frame that a thread leaves sideways: by pthread_exit, by cancellation, or by a foreign
  * exception, in the unwinder's cleanup phase, innermost first; NULL: nobody is told. The argument is the CatchFrame
  * that archEnter made. It may be NULL in a program that also links libunwind, whose _Unwind_GetCFA then hides that of
- * the unwinder at work: read it as "the innermost".
+ * the unwinder at work: read it as "the innermost". forced: by pthread_exit or cancellation, else an exception.
  * Context: on the leaving thread, deeper on the same stack than all that is being left. Every frame between the base
  * frame and the innermost foreign frame with a cleanup is still intact, and nothing inside this base frame will run
  * again. Must return. [const] while any thread is inside archEnter. */
-extern void (*archLeavingSideways)(void *trap_frame_address);
+extern void (*archLeavingSideways)(void *trap_frame_address, bool forced);
 
 /* Where a raise lands (code, not to be called): the handler of the frames that archCatch and archEnter push. */
 void archLand(void);

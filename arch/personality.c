@@ -2,7 +2,7 @@
 
 #include <unwind.h>
 
-void (*archLeavingSideways)(void *trap_frame_address);
+void (*archLeavingSideways)(void *trap_frame_address, bool forced);
 
 _Unwind_Reason_Code archPersonality(int version, _Unwind_Action actions, _Unwind_Exception_Class kind,
                                     struct _Unwind_Exception *exception, struct _Unwind_Context *context);
@@ -15,6 +15,6 @@ _Unwind_Reason_Code archPersonality(int version, _Unwind_Action actions, _Unwind
     if (version != 1)
         return _URC_FATAL_PHASE1_ERROR;
     if ((actions & _UA_CLEANUP_PHASE) != 0 && archLeavingSideways != NULL)
-        archLeavingSideways((void *)_Unwind_GetCFA(context));
+        archLeavingSideways((void *)_Unwind_GetCFA(context), (actions & _UA_FORCE_UNWIND) != 0);
     return _URC_CONTINUE_UNWIND;
 }

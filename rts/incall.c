@@ -35,6 +35,16 @@ static Capability *refuse(Capability *dead, const char *what, bool hooks)
     return dead;
 }
 
+/* Whether in-calls of this thread were jumped over: then they are over.  Only debug builds look. */
+static inline bool isJumpNoticed(__attribute__((unused)) Task *task)
+{
+#ifdef CAPSTAN_DEBUG
+    return task != NULL && task->incall != NULL && noticeJump(task, archStackPointer());
+#else
+    return false;
+#endif
+}
+
 /* A Task that may begin an in-call; or NULL, and why not. */
 static Task *newBoundTask(Capability **dead, bool hooks)
 {
@@ -133,6 +143,7 @@ __attribute__((noinline)) static Capability *lockSlow(bool wait, bool hooks)
 Capability *rts_lock(void)
 {
     Task *task = myTask;
+    isJumpNoticed(task);
     if (CAPSTAN_UNLIKELY(task == NULL || task->cap != NULL)) return lockSlow(true, true);
     InCall *incall = task->spare;
     Capability *cap = task->last;
@@ -143,6 +154,7 @@ Capability *rts_lock(void)
 
 RtsStatus rts_tryLock(Capability **out)
 {
+    isJumpNoticed(myTask);
     *out = lockSlow(false, false);
     return (*out)->dead;
 }
@@ -236,6 +248,7 @@ static Capability *lockWithin(const RtsLockOpts *opts)
 RtsStatus rts_lockOpt(Capability **out, const RtsLockOpts *given)
 {
     RtsLockOpts opts;
+    isJumpNoticed(myTask);
     if (given != NULL && given->size >= sizeof *given && given->handle != NULL)
         __atomic_store_n(given->handle, 0, __ATOMIC_RELAXED);
     *out = readLockOpts(&opts, given) ? lockWithin(&opts) : &deadBadArgument;
@@ -276,6 +289,7 @@ __attribute__((noinline)) static void afterUnlock(Task *task, Capability *cap, u
 void rts_unlock(Capability *cap)
 {
     Task *task = myTask;
+    if (isJumpNoticed(task)) return;
     if (CAPSTAN_UNLIKELY(task == NULL || task->cap != cap || !isBetweenEvaluations(task))) {
         refuseUnlock(task, cap);
         return;

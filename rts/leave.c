@@ -1,6 +1,7 @@
 #include "leave.h"
 
 #include "arch.h"
+#include "base/report.h"
 #include "budget.h"
 #include "exception.h"
 #include "interrupt.h"
@@ -108,13 +109,32 @@ static Stack *innermost(Task *task)
     return task->calling == NULL ? NULL : task->calling->stack;
 }
 
-void leaveSideways(void *catchFrame)
+void leaveSideways(void *catchFrame, bool forced)
 {
     Task *task = getMyTask();
+    if (!forced) reportError(RTS_LEFT_SIDEWAYS, "an exception of C++, or of another language, went through managed code: its in-call is over");
     Stack *stack = catchFrame != NULL ? ((CatchFrame *)catchFrame)->stack : task != NULL ? innermost(task) : NULL;
     if (stack == NULL) return;
     if (isBound(stack->tso)) killInCall(incallOfStack(stack));
     else abandonAll(task);
+}
+
+bool noticeJump(Task *task, uintptr_t sp)
+{
+    bool noticed = false;
+    uintptr_t size = task->hi - task->lo;
+    for (InCall *incall = task->incall; incall != NULL; incall = task->incall) {
+        Stack *stack = &incall->stack;
+        uintptr_t frame = (uintptr_t)stack->trap;
+        /* Live frames are above the stack pointer, if it is the same stack. */
+        if (stack->trap == NULL || sp - task->lo >= size || frame - task->lo >= size || frame >= sp) break;
+        reportError(RTS_LEFT_SIDEWAYS, "longjmp, or a switch of stacks, went through managed code: its in-call is over");
+        stack->roots = NULL;
+        stack->trap = NULL;
+        killInCall(incall);
+        noticed = true;
+    }
+    return noticed;
 }
 
 void endAbandoned(Task *task)

@@ -18,7 +18,11 @@ void killInCall(InCall *incall);
 void abandonAll(Task *task);
 
 /* For archLeavingSideways. */
-void leaveSideways(void *catchFrame);
+void leaveSideways(void *catchFrame, bool forced);
+
+/* Debug builds, when the calling thread, at sp, begins or ends an in-call: in-calls whose frames are gone, though nobody unwound them, are reported
+ * (RTS_LEFT_SIDEWAYS) and ended; whether there were any.  What they were evaluating stays under evaluation for ever: its marks went with the frames. */
+bool noticeJump(Task *task, uintptr_t sp);
 
 /* The key destructor's part: all the rest. */
 void endAbandoned(Task *task);

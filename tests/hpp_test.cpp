@@ -584,6 +584,30 @@ static void test_pthread_exit()
     }
 }
 
+/* What must not be: an exception goes through managed code.  Its in-calls are ended, and the host is told; what they held goes on working. */
+static void *throwHere(void *) { throw std::runtime_error("through managed code"); }
+
+static std::set<RtsStatus> errors;
+
+static void test_crossing()
+{
+    capstan::stable list = capstan::call<capstan::stable>(&hppList_closure, 10).value();
+    for (HaskellObj how : { &hppPlainly_closure, &hppSafely_closure }) {
+        bool reached = false;
+        try {
+            capstan::in_call in;
+            capstan::root kept(in, in.make("kept"));
+            (void)in.call(how, &throwHere, static_cast<void *>(nullptr));
+        } catch (const std::runtime_error &e) {
+            reached = std::string(e.what()) == "through managed code";
+        }
+        CHECK(reached && errors == std::set<RtsStatus>{ RTS_LEFT_SIDEWAYS });
+        errors.clear();
+        hs_perform_gc();
+        CHECK(capstan::call<int>(&hppCheck_closure, list).value() == 55);
+    }
+}
+
 /* ---- Which tests ---- */
 
 static void onError(void *errors, RtsStatus status, const char *) { static_cast<std::set<RtsStatus> *>(errors)->insert(status); }
@@ -594,7 +618,7 @@ struct Test {
     bool started;
 };
 
-static void runTest(const Test &test, std::set<RtsStatus> &errors)
+static void runTest(const Test &test)
 {
     RtsConfig config = capstan::config();
     config.capabilities = 2;
@@ -622,17 +646,16 @@ static void runTest(const Test &test, std::set<RtsStatus> &errors)
 
 int main()
 {
-    static std::set<RtsStatus> errors;
     const Test tests[] = {
         { "test_no_runtime", test_no_runtime, false },
         TEST(test_values), TEST(test_wrong_values), TEST(test_errors), TEST(test_kept_exception), TEST(test_roots), TEST(test_stable),
         TEST(test_budgets), TEST(test_no_wait), TEST(test_functions), TEST(test_thrown), TEST(test_through), TEST(test_calling_in),
-        TEST(test_function_threads), TEST(test_late_callable), TEST(test_adjustors), TEST(test_adjustor_errors), TEST(test_submit), TEST(test_pthread_exit),
+        TEST(test_function_threads), TEST(test_late_callable), TEST(test_adjustors), TEST(test_adjustor_errors), TEST(test_submit), TEST(test_pthread_exit), TEST(test_crossing),
         { "test_no_runtime_again", test_no_runtime, false },
     };
     int bad = 0;
     for (const Test &test : tests) {
-        runTest(test, errors);
+        runTest(test);
         bad += failures != 0;
     }
     return bad != 0;

@@ -42,7 +42,7 @@ static void noteEvent(Leaving *record, char event)
 }
 
 /* Walk the frames that are being left, then unlink them with their base. */
-static void onLeaving(void *trap_frame_address)
+static void onLeaving(void *trap_frame_address, bool forced)
 {
     CatchFrame *base = trap_frame_address;
     Leaving *record = leaving;
@@ -56,6 +56,7 @@ static void onLeaving(void *trap_frame_address)
         if (frame->handler == &markTag)
             record->marks += ((MarkFrame *)frame)->magic == MAGIC;
     record->wrong += frame == NULL;
+    record->wrong += !forced;
     noteEvent(record, base->trap.prev == NULL ? 'o' : 'i');
     base->stack->trap = base->trap.prev;
 }

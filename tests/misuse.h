@@ -64,7 +64,7 @@ static inline void pauseCancellably(void)
 
 /* ---- What the hooks heard ---- */
 
-#define STATUSES 16
+#define STATUSES 32
 
 static struct {
     pthread_mutex_t lock;

@@ -28,6 +28,7 @@ typedef enum {
     RTS_BAD_ARGUMENT = -14,     /* an argument is out of range */
     RTS_TIMED_OUT = -15,        /* the deadline passed before a capability was free */
     RTS_CANCELLED = -16,        /* rts_cancel ended it */
+    RTS_LEFT_SIDEWAYS = -17,    /* a C++ exception, or longjmp, went through managed code */
 } RtsStatus;
 
 /* "RTS_BUSY" and a sentence.  Static strings; any thread, any time. */

@@ -26,6 +26,7 @@ static const struct {
     { RTS_BAD_ARGUMENT, "RTS_BAD_ARGUMENT", "an argument is out of range" },
     { RTS_TIMED_OUT, "RTS_TIMED_OUT", "the deadline passed" },
     { RTS_CANCELLED, "RTS_CANCELLED", "rts_cancel ended it" },
+    { RTS_LEFT_SIDEWAYS, "RTS_LEFT_SIDEWAYS", "a C++ exception, or longjmp, went through managed code" },
 };
 
 static int findStatus(RtsStatus status)

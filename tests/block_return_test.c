@@ -2,6 +2,7 @@
  * The memory that the heap is made of, and the operating system: what is free goes back, by a clock of the test's own; what is refused leaves all as it was.
  */
 #include "blocks.h"
+#include "emulated.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
@@ -287,6 +288,7 @@ static void testLittleAddressSpace(void **state)
 #if defined(CAPSTAN_ASAN) || defined(CAPSTAN_TSAN)
     skip(); /* their shadows are larger */
 #endif
+    SKIP_EMULATED(LIMITS_NO_ADDRESSES);
     assert_true(topologyInit(1, NULL, 0));
     assert_int_equal(inChild(inLittleSpace, 600 * MIB), 0);
     assert_int_equal(inChild(inLittleSpace, 40 * MIB), 0);

@@ -363,6 +363,7 @@ static void test_little_address_space(void **state)
 #if defined(MISUSE_ASAN) || defined(MISUSE_TSAN)
     skip(); /* their shadow takes more */
 #endif
+    SKIP_EMULATED(LIMITS_NO_ADDRESSES);
     static const rlim_t sizes[] = { 32 << 20, 64 << 20, 200 << 20, (rlim_t)1 << 30 };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         fflush(NULL);

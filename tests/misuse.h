@@ -5,6 +5,8 @@
 #ifndef CAPSTAN_TESTS_MISUSE_H
 #define CAPSTAN_TESTS_MISUSE_H
 
+#include "emulated.h"
+
 #include <Rts.h>
 #include <rts/Managed.h>
 
@@ -155,7 +157,7 @@ static inline RtsConfig hookedConfig(unsigned capabilities)
 /* ---- One test ---- */
 
 /* What a test takes at most, in seconds; then the runtime's own account is printed. */
-#define TEST_SECONDS (SLOW_BUILD ? 200 : 40)
+#define TEST_SECONDS (SLOW_BUILD || isEmulated() ? 200 : 40)
 
 static inline void putDumpLine(void *ctx, const char *line)
 {

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "emulated.h"
 #include "os/memory.h"
 #include "os/os.h"
 #include "os/poller.h"
@@ -198,7 +199,8 @@ static void lookAround(void *context)
     sigset_t mask;
     pthread_getname_np(pthread_self(), seen->name, sizeof seen->name);
     pthread_sigmask(SIG_SETMASK, NULL, &mask);
-    seen->blocked = sigismember(&mask, SIGTERM) && sigismember(&mask, SIGPROF) && sigismember(&mask, SIGRTMAX);
+    seen->blocked = sigismember(&mask, SIGTERM) && sigismember(&mask, SIGPROF) &&
+                    (sigismember(&mask, SIGRTMAX) || isEmulated()); /* the emulator keeps the last one for itself */
     seen->faultsOpen = !sigismember(&mask, SIGSEGV) && !sigismember(&mask, SIGTRAP);
     manyLocals[sizeof manyLocals - 1] = 1;
     uintptr_t lo, hi;

@@ -224,6 +224,7 @@ static void testNoAddresses(void **state)
 #if defined(MISUSE_ASAN) || defined(MISUSE_TSAN)
     skip(); /* their shadows need more addresses than any limit leaves */
 #endif
+    SKIP_EMULATED(LIMITS_NO_ADDRESSES);
     parkCount = 2000;
     inChild(256 << 10, (size_t)128 << 20);
     /* Stacks that are huge. */

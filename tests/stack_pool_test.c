@@ -2,6 +2,7 @@
  * The pool of machine stacks: what a slot looks like, that it is guarded by either means, that caches and the shared pool lose none and give none
  * twice, that memory goes back, and what happens when there is none, no address space, or no mapping left.
  */
+#include "emulated.h"
 #include "os/memory.h"
 #include "os/os.h"
 #include "stack_pool.h"
@@ -600,6 +601,7 @@ static int runOutOfAddresses(void)
 static void testAddressSpace(void **state)
 {
     if (SANITIZED) skip(); /* terabytes of shadow */
+    SKIP_EMULATED(LIMITS_NO_ADDRESSES);
     assert_int_equal(inChild(runOutOfAddresses), 0);
 }
 

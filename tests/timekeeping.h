@@ -217,6 +217,13 @@ static inline bool hasThread(void)
     return readThreadStatus("Name:", name, sizeof name);
 }
 
+/* One that has just been joined may still be listed. */
+static inline bool hasNoThread(void)
+{
+    for (uint64_t end = osMonotonicNanos() + SECOND; hasThread() && osMonotonicNanos() < end;) osSleepNanos(MILLISECOND);
+    return !hasThread();
+}
+
 static inline long countSwitches(void)
 {
     char text[100];

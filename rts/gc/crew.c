@@ -70,6 +70,9 @@ static void waitForWork(bool (*isOver)(void))
     }
     uint32_t seen = atomic_load_explicit(&crew.bell, memory_order_acquire);
     atomic_fetch_add_explicit(&crew.sleeping, 1, memory_order_seq_cst);
+    /* Pairs with crewHasWork, leaveBusy and closeCrew.  What is looked at next is not read by sequentially consistent loads, which alone would come
+     * behind the store of an addition. */
+    atomic_thread_fence(memory_order_seq_cst);
     if (!isOver() && !isWorkLeft()) osFutexWait(&crew.bell, seen, -1);
     atomic_fetch_sub_explicit(&crew.sleeping, 1, memory_order_seq_cst);
 }

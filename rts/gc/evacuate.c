@@ -237,8 +237,8 @@ static void shadeObject(GcThread *g, StgClosure *obj)
     if (tryMark(obj)) pushShaded(&g->shaded, obj);
 }
 
-/* Returns what is in the slot now. */
-GC_INLINE HaskellObj evacuateSlot(GcThread *g, HaskellObj *slot, bool parallel)
+/* Returns what is in the slot now.  shared: another collecting thread may visit the slot as well. */
+GC_INLINE HaskellObj evacuateSlot(GcThread *g, HaskellObj *slot, bool parallel, bool shared)
 {
     HaskellObj before = __atomic_load_n(slot, __ATOMIC_RELAXED), obj = before;
     for (;;) {
@@ -265,27 +265,30 @@ GC_INLINE HaskellObj evacuateSlot(GcThread *g, HaskellObj *slot, bool parallel)
         }
         obj = value;
     }
-    if (obj != before) __atomic_store_n(slot, obj, __ATOMIC_RELAXED);
+    if (obj == before) return obj;
+    /* Release: whoever else finds the copy here looks at its block's flags. */
+    if (shared) __atomic_store_n(slot, obj, __ATOMIC_RELEASE);
+    else __atomic_store_n(slot, obj, __ATOMIC_RELAXED);
     return obj;
 }
 
 /* What is young now was copied before, for the sake of something young, and this slot is old. */
-GC_INLINE void evacuateField(GcThread *g, HaskellObj *slot, bool parallel)
+GC_INLINE void evacuateField(GcThread *g, HaskellObj *slot, bool parallel, bool shared)
 {
     HaskellObj obj = __atomic_load_n(slot, __ATOMIC_RELAXED);
     if (rts_isImmediate(obj)) return;
-    obj = evacuateSlot(g, slot, parallel);
+    obj = evacuateSlot(g, slot, parallel, shared);
     if (g->remembers && isYoung(obj)) rememberSlot(&g->kept, slot);
 }
 
-static void evacuateAlone(Visitor *v, HaskellObj *slot) { evacuateField((GcThread *)v, slot, false); }
-static void evacuateTogether(Visitor *v, HaskellObj *slot) { evacuateField((GcThread *)v, slot, true); }
+static void evacuateAlone(Visitor *v, HaskellObj *slot) { evacuateField((GcThread *)v, slot, false, false); }
+static void evacuateTogether(Visitor *v, HaskellObj *slot) { evacuateField((GcThread *)v, slot, true, false); }
 
 /* Roots: whoever keeps them wants to know whether they hold something young. */
 static void evacuateRoot(Visitor *v, HaskellObj *slot)
 {
     GcThread *g = (GcThread *)v;
-    if (isYoung(evacuateSlot(g, slot, g->parallel))) v->sawYoung = true;
+    if (isYoung(evacuateSlot(g, slot, g->parallel, false))) v->sawYoung = true;
 }
 
 /* At the end of a marking. */
@@ -359,7 +362,7 @@ static void scavengeWork(GcThread *g, Work *w)
     if (!(w->block->flags & BLOCK_LARGE)) {
         scavengeRange(g, &w->from, &w->to);
     } else if (((StgClosure *)w->block->start)->info->kind == CLOSURE_ARRAY) {
-        for (StgWord *p = w->from; p < w->to; p++) evacuateField(g, (HaskellObj *)(void *)p, true);
+        for (StgWord *p = w->from; p < w->to; p++) evacuateField(g, (HaskellObj *)(void *)p, true, false);
     } else {
         eachField((StgClosure *)w->block->start, evacuateTogether, &g->v);
     }
@@ -387,7 +390,12 @@ bool scavengeSome(GcThread *g)
     return true;
 }
 
-static void visitSlot(HaskellObj *slot, void *g) { evacuateField(g, slot, ((GcThread *)g)->parallel); }
+/* One that threads of two capabilities stored into at the same time stands in the sets of both. */
+static void visitSlot(HaskellObj *slot, void *g)
+{
+    bool parallel = ((GcThread *)g)->parallel;
+    evacuateField(g, slot, parallel, parallel);
+}
 
 void visitRemembered(GcThread *g, RememberedSet *set)
 {

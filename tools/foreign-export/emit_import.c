@@ -112,16 +112,23 @@ static void putEntryHead(const Call *call, unsigned last, Buffer *out)
     put(out, "%s)\n{\n    (void)stack;\n    (void)self;\n%s", needsWorld(call) ? ", HaskellObj world" : "", needsWorld(call) ? "    (void)world;\n" : "");
 }
 
+/* Arguments are evaluated, and checked: what may raise comes first.  Meanwhile all are rooted; behind it nothing moves before the call. */
 static void putForce(const Call *call, Buffer *out)
 {
     unsigned first = firstOf(call), last = call->sig.n, n = last + 1 - first;
-    if (n > 1) {
+    bool rooted = n > 1 || anyOwnedArg(&call->sig);
+    if (rooted) {
         put(out, "    {\n    HaskellObj *const slots[] = {");
         for (unsigned i = first; i <= last; i++) put(out, " &x%u%s", i, i < last ? "," : "");
         put(out, " };\n    CapstanRoots roots;\n    capstanPushRoots(stack, &roots, %u, slots);\n", n);
     }
     for (unsigned i = first; i <= last; i++) put(out, "    x%u = rts_force(stack, x%u);\n", i, i);
-    if (n > 1) put(out, "    capstanPopRoots(stack, &roots);\n    }\n");
+    for (unsigned i = 1; i <= last; i++) {
+        const Value *v = &call->sig.args[i - 1];
+        if (isBorrowed(v)) put(out, "    x%u = %s(stack, x%u, %s);\n", i, v->base == B_STRING ? "rts_lendString" : "rts_lendBytes", i, isUnsafe(call) ? "false" : "true");
+        else if (isOwned(v)) put(out, "    %s(stack, x%u);\n", v->base == B_STRING ? "rts_checkString" : "rts_checkBytes", i);
+    }
+    if (rooted) put(out, "    capstanPopRoots(stack, &roots);\n    }\n");
 }
 
 static void putFreeOwned(const Call *call, const char *margin, Buffer *out)
@@ -130,19 +137,13 @@ static void putFreeOwned(const Call *call, const char *margin, Buffer *out)
         if (isOwned(&call->sig.args[i - 1])) put(out, "%srts_freeGiven(call.a%u);\n", margin, i);
 }
 
-/* What may raise comes first; then what leaks if anything raises. */
+/* From here on nothing raises but what frees before: what is given away is C's memory. */
 static void putArguments(const Call *call, Buffer *out)
 {
     const Signature *sig = &call->sig;
-    const char *pinned = isUnsafe(call) ? "false" : "true";
     if (call->entity.kind == ENTITY_DYNAMIC)
         put(out, "    call.function = rts_getFunPtr(x0);\n    if (call.function == NULL) rts_raiseError(stack, \"%s: the function pointer is NULL\");\n",
             call->decl->name.text);
-    for (unsigned i = 1; i <= sig->n; i++) {
-        const Value *v = &sig->args[i - 1];
-        if (isBorrowed(v)) put(out, "    x%u = %s(stack, x%u, %s);\n", i, v->base == B_STRING ? "rts_lendString" : "rts_lendBytes", i, pinned);
-        else if (isOwned(v)) put(out, "    %s(stack, x%u);\n", v->base == B_STRING ? "rts_checkString" : "rts_checkBytes", i);
-    }
     for (unsigned i = 1; i <= sig->n; i++) {
         const Value *v = &sig->args[i - 1];
         if (v->base == B_STRING) put(out, "    call.a%u = %s(x%u);\n", i, isOwned(v) ? "rts_giveString" : "rts_lentString", i);

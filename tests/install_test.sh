@@ -69,5 +69,17 @@ if [ -f "$root$libdir/libcapstan.a" ]; then
   [ -z "$CAPSTAN_ARCHIVE" ] || cmp "$CAPSTAN_ARCHIVE" "$root$libdir/libcapstan.a" ||
     { echo "the archive was installed with its inner names"; status=1; }
 fi
+# capstan-foreign is found, and what examples/foreign/Makefile does with it works.
+foreignExample() {
+  local tool=${CAPSTAN_EMULATOR:+$CAPSTAN_FOREIGN}
+  : "${tool:=$root$("$pkg_config" --variable=foreign capstan | sed "s|^$root||")}"
+  [ -f "$root$prefix/share/man/man1/capstan-foreign.1" ] || { echo "there is no man page"; return 1; }
+  cp "$abs_srcdir"/examples/foreign/{main.c,managed.c,shelf.ffi,Makefile} "$work/example/" && chmod -R u+w "$work/example" &&
+    "${MAKE:-make}" -s -C "$work/example" CC="$CC $SAN_FLAGS" FOREIGN="$tool" shelf &&
+    LD_LIBRARY_PATH="$root$libdir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" timeout 60 ${CAPSTAN_EMULATOR:-} "$work/example/shelf" >"$work/shelf.out" &&
+    diff "$abs_srcdir/examples/foreign/expected" "$work/shelf.out"
+}
+mkdir -p "$work/example"
+[ -z "$CAPSTAN_SO" ] || foreignExample || { echo "examples/foreign does not work where it is installed"; status=1; }
 [ $status -ne 0 ] || echo "capstan $version installs, and README.md's program runs"
 exit $status

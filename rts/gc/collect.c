@@ -155,19 +155,21 @@ void collectOpenBlocks(void)
     }
 }
 
-/* Torture builds keep the old space inaccessible until the next collection, so that a stale pointer faults. */
+/* Torture builds keep the old space inaccessible until the next collection, so that a stale pointer faults; where a page is no larger than a block. */
 void dropBlock(Block *b)
 {
     heap.movable--;
 #ifdef CAPSTAN_TORTURE
-    b->link = heap.quarantine;
-    heap.quarantine = b;
-    osDecommit(b->start, BLOCK_BYTES);
-#else
+    if (osPageSize() <= BLOCK_BYTES) {
+        b->link = heap.quarantine;
+        heap.quarantine = b;
+        osDecommit(b->start, BLOCK_BYTES);
+        return;
+    }
+#endif
     if (heap.poison)
         for (StgWord *p = b->start; p < b->free; p++) *p = POISON_WORD;
     freeBlocks(b);
-#endif
 }
 
 static void emptyQuarantine(void)

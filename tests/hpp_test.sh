@@ -8,11 +8,11 @@ include=$abs_srcdir/include
 [ -n "${CAPSTAN_SO:-}" ] || { echo "no shared library was built"; exit 77; }
 
 # Another compiler's sanitizers are other ones, and only configure knows one that makes programs for another processor.
-compilers=${CXX:-g++}
+compilers=("${CXX:-g++}")
 if [ -n "${CAPSTAN_SANITIZERS:-}" ]; then
-  case ${CC:-gcc} in *clang*) compilers=clang++ ;; *) compilers=g++ ;; esac
+  case ${CC:-gcc} in *clang*) compilers=(clang++) ;; *) compilers=(g++) ;; esac
 elif [ -z "${CAPSTAN_EMULATOR:-}" ]; then
-  compilers=$(printf '%s\n' "$compilers" g++ clang++ | sort -u | grep -vx no)
+  mapfile -t compilers < <(printf '%s\n' "${compilers[@]}" g++ clang++ | sort -u | grep -vx no)
 fi
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/capstan-hpp.XXXXXX") || exit 99
@@ -43,8 +43,8 @@ try() {
   [ "${PIPESTATUS[0]}" -eq 0 ] || { echo "FAILED: as $1 compiles it"; status=1; }
 }
 
-for cxx in $compilers; do
-  command -v "$cxx" >/dev/null || { echo "no $cxx: not tried"; continue; }
+for cxx in "${compilers[@]}"; do
+  command -v "${cxx%% *}" >/dev/null || { echo "no $cxx: not tried"; continue; }
   tried=$((tried + 1))
   try "$cxx"
 done

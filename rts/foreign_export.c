@@ -1,13 +1,15 @@
 #include "foreign_export.h"
 
 #include "base/lock.h"
+#include "base/report.h"
 #include "os/memory.h"
 #include "stable_ptr.h"
 
 #include <stdatomic.h>
 #include <string.h>
 
-/* Lists are linked by constructors, before anything else of the runtime runs, and stay linked until their module is unloaded. */
+/* Lists are linked by constructors, before anything else of the runtime runs or, in a shared object that is loaded later, at any time; they stay linked
+ * until their module is unloaded. */
 static _Atomic(struct ForeignExportsList *) exportLists;
 
 /* The stable pointers of a list. */
@@ -21,14 +23,10 @@ typedef struct Export_ {
 static struct {
     Lock lock;      /* taking out lists, and what follows */
     Export *made;   /* [lock] */
+    /* [lock] for writing: lists get their stable pointers.  Sequentially consistent, as are the links of lists: of who links a list and who starts the
+     * runtime, one sees what the other did. */
+    _Atomic bool running;
 } exports = { .lock = LOCK_INIT(RANK_EXPORTS) };
-
-void registerForeignExports(struct ForeignExportsList *list)
-{
-    struct ForeignExportsList *head = atomic_load(&exportLists);
-    do list->next = head;
-    while (!atomic_compare_exchange_weak(&exportLists, &head, list));
-}
 
 static bool startList(const struct ForeignExportsList *list)
 {
@@ -41,10 +39,36 @@ static bool startList(const struct ForeignExportsList *list)
     return e->count == n;
 }
 
+static bool isStarted(const struct ForeignExportsList *list)
+{
+    const Export *e = exports.made;
+    while (e != NULL && e->list != list) e = e->next;
+    return e != NULL;
+}
+
+/* Before main there is no runtime, and no lock is taken. */
+static void startLate(const struct ForeignExportsList *list)
+{
+    bool ok = true;
+    acquireLock(&exports.lock);
+    if (atomic_load(&exports.running) && !isStarted(list)) ok = startList(list);
+    releaseLock(&exports.lock);
+    if (!ok) reportError(RTS_NO_MEMORY, "registerForeignExports: no memory for the stable pointers of a module");
+}
+
+void registerForeignExports(struct ForeignExportsList *list)
+{
+    struct ForeignExportsList *head = atomic_load(&exportLists);
+    do list->next = head;
+    while (!atomic_compare_exchange_weak(&exportLists, &head, list));
+    if (atomic_load(&exports.running)) startLate(list);
+}
+
 int startForeignExports(void)
 {
     bool ok = true;
     acquireLock(&exports.lock);
+    atomic_store(&exports.running, true);
     for (const struct ForeignExportsList *list = atomic_load(&exportLists); ok && list != NULL; list = list->next) ok = startList(list);
     releaseLock(&exports.lock);
     return ok;
@@ -53,6 +77,7 @@ int startForeignExports(void)
 void endForeignExports(void)
 {
     acquireLock(&exports.lock);
+    atomic_store(&exports.running, false);
     for (Export *e = exports.made, *next; e != NULL; e = next) {
         next = e->next;
         rtsFree(e);
@@ -108,4 +133,5 @@ void renewForeignExports(void)
 {
     renewLock(&exports.lock);
     exports.made = NULL;
+    atomic_store(&exports.running, false);
 }

@@ -6,7 +6,7 @@
 
 /* Give every exported closure a stable pointer.  Context: startup.  0: no memory. */
 int startForeignExports(void);
-/* Exit: they have been freed. */
+/* Exit, before the table of stable pointers goes: lists that are registered from now on get none. */
 void endForeignExports(void);
 /* Unlink the lists that lie in [lo, hi), and free the stable pointers that startForeignExports made for them. */
 void forgetForeignExports(const void *lo, const void *hi);

@@ -185,8 +185,8 @@ static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
     initStop();
     HeapSettings heapSettings = { c->nursery_bytes, c->heap_limit_bytes, c->capabilities, c->verify_heap, c->poison_from_space };
     if (!initHeap(&heapSettings, rootScanners, gcTables) || !startNurseries(c->capabilities) || !startForeignExports()) {
-        freeAllStablePtrs();
         endForeignExports();
+        freeAllStablePtrs();
         freeHeap();
         if (message) snprintf(message, size, "no memory for the heap of %u capabilities", c->capabilities);
         return RTS_NO_MEMORY;
@@ -326,8 +326,8 @@ static void endRuntime(void)
     finishSubmit();
     revertStatics();
     endAdjustors();
-    freeAllStablePtrs();
     endForeignExports();
+    freeAllStablePtrs();
     Task *task = newTask();
     if (task != NULL) {
         task->finalizing = true;

@@ -54,4 +54,29 @@ compile -c host.c -o host.o && link host host.o || exit 99
 # shellcheck disable=SC2086
 timeout 60 ${CAPSTAN_RUN:-} ./host >printed && grep -q 'undefined symbol: gone_closure' printed
 result missing_at_load_time $?
+
+# A plugin that is loaded while the runtime runs: its exports are registered, and it is in use until a full collection finds nothing that refers to it.
+echo 'foreign export ccall "plug_pair" pair :: Int -> IO (StablePtr a)
+foreign export ccall "plug_first" first :: StablePtr a -> IO Int' >plug.ffi
+"$CAPSTAN_FOREIGN" plug.ffi
+cat >plug.c <<'PLUG'
+#include <Rts.h>
+#include <rts/Managed.h>
+CAPSTAN_CON(Pair, 0, first, second)
+CAPSTAN_IO(pair, n)
+{
+    n = rts_force(stack, n);
+    return rts_mkStablePtr(stack->cap, getStablePtr((StgPtr)Pair_new(stack->cap, n, n)));
+}
+CAPSTAN_IO(first, p)
+{
+    p = (HaskellObj)deRefStablePtr(rts_getStablePtr(rts_force(stack, p)));
+    return CAPSTAN_GET(Pair, p, first);
+}
+PLUG
+compile -fPIC -c plug.c -o plug.o && compile -fPIC -c plug_stub.c -o plug_stub.o && compile -shared -o plug.so plug.o plug_stub.o || exit 99
+cp "$abs_srcdir/tests/foreign/host.c" . && compile -D_GNU_SOURCE -c host.c -o host.o && link host host.o || exit 99
+# shellcheck disable=SC2086
+timeout 100 ${CAPSTAN_RUN:-} ./host
+result loaded_while_it_runs $?
 [ $failed -eq 0 ] || exit 1

@@ -110,7 +110,8 @@ __extension__ struct ForeignExportsList {
     StgPtr exports[];
 };
 
-/* Link an export list.  Called by constructors before main: allocates nothing, needs no runtime.
+/* Link an export list.  Called by constructors; before main it allocates nothing and needs no runtime.  In a shared object that is loaded while the runtime
+ * runs, its closures get their stable pointers at once (without memory: RTS_NO_MEMORY through the error hook).  Before it is unloaded: rts_forgetStatics.
  * See: registerForeignExports in GHC's ForeignExports.c. */
 CAPSTAN_API void registerForeignExports(struct ForeignExportsList *exports) CAPSTAN_NOSAFEPOINT;
 

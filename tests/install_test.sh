@@ -73,7 +73,7 @@ fi
 foreignExample() {
   local tool=${CAPSTAN_EMULATOR:+$CAPSTAN_FOREIGN}
   : "${tool:=$root$("$pkg_config" --variable=foreign capstan | sed "s|^$root||")}"
-  [ -f "$root$prefix/share/man/man1/capstan-foreign.1" ] || { echo "there is no man page"; return 1; }
+  [ -f "$root$mandir/man1/capstan-foreign.1" ] || { echo "there is no man page"; return 1; }
   cp "$abs_srcdir"/examples/foreign/{main.c,managed.c,shelf.ffi,Makefile} "$work/example/" && chmod -R u+w "$work/example" &&
     "${MAKE:-make}" -s -C "$work/example" CC="$CC $SAN_FLAGS" FOREIGN="$tool" shelf &&
     LD_LIBRARY_PATH="$root$libdir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" timeout 60 ${CAPSTAN_EMULATOR:-} "$work/example/shelf" >"$work/shelf.out" &&

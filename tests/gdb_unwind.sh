@@ -1,11 +1,13 @@
 #!/bin/sh
 # Stop at every instruction of the assembly in arch/ and let gdb walk up from there: the walk must reach main or the
 # bottom of a stack of ours, pass through the C function that called, and find the values that archProbeRegisters had
-# put into the callee-saved registers. Skipped (77) without a gdb that speaks Python.
+# put into the callee-saved registers. Skipped (77) without a gdb that speaks Python. Under an emulator gdb-multiarch
+# talks to qemu.
 #
 # UNWIND_PROGRAM: the program to run (default: unwind_test beside the current directory's tests); GDB: the debugger.
 
-gdb=${GDB:-gdb}
+emulator=${CAPSTAN_EMULATOR:-}
+gdb=${GDB:-gdb${emulator:+-multiarch}}
 program=${UNWIND_PROGRAM:-tests/unwind_test}
 
 # libtool may have left a script there, with the program behind it.
@@ -17,19 +19,33 @@ real=$(dirname "$program")/.libs/$(basename "$program")
     exit 77
 }
 
-"$program" --plain
+# shellcheck disable=SC2086
+$emulator "$program" --plain
 status=$?
 [ $status -eq 0 ] || exit $status
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/gdb_unwind.XXXXXX") || exit 99
-trap 'rm -rf "$work"' EXIT
+remote='' qemu=''
+trap '[ -z "$qemu" ] || kill $qemu 2>/dev/null; rm -rf "$work"' EXIT
+if [ -n "$emulator" ]; then
+    remote=$work/socket
+    $emulator -g "$remote" "$program" --plain &
+    qemu=$!
+    for i in 1 2 3 4 5 6 7 8 9 10; do
+        [ -S "$remote" ] || sleep 1
+    done
+fi
 
 cat >"$work/walk.py" <<'EOF'
+import os
+import struct
+
 import gdb
 
 SEED = 0x1122334455667700
 # Registers that hold seed + 1, + 2 ... by the name that gdb has for the processor; elsewhere nobody looks at them.
-PROBED = {"i386:x86-64": ["rbx", "rbp", "r12", "r13", "r14", "r15"]}
+PROBED = {"i386:x86-64": ["rbx", "rbp", "r12", "r13", "r14", "r15"],
+          "riscv:rv64": ["fp"] + ["s%d" % i for i in range(1, 12)] + ["fs%d" % i for i in range(12)]}
 ROUTINES = ["archCatch", "archEnter", "archRaise", "archLand", "archSwitch", "archBootStack", "callAcross",
             "archCallOnStack"]
 CALLERS = {"runScenes", "bodyOfEnter", "bodyOfBoth", "fiberEntry", "bodyOnFiber", "switchHome", "calledOnFirst",
@@ -37,7 +53,7 @@ CALLERS = {"runScenes", "bodyOfEnter", "bodyOfBoth", "fiberEntry", "bodyOnFiber"
 # The innermost C functions of the test: walks that begin there cross every frame below.
 PLACES = ["bodyOfCatch", "bodyOfEnter", "bodyOnFiber", "calledAtHome", "calledOnFirst", "calledOnSecond"]
 # Padding before a return address, traps after calls that do not return.
-UNREACHED = {"nop", "ud2"}
+UNREACHED = {"nop", "ud2", "unimp", "udf"}
 faults = []
 
 
@@ -81,9 +97,15 @@ def check(pc):
     return 0
 
 
+def bitsOf(value):
+    if value.type.code == gdb.TYPE_CODE_UNION:  # a floating register
+        return struct.unpack("<Q", struct.pack("<d", float(value["double"])))[0]
+    return int(value) & (2**64 - 1)
+
+
 def checkRegisters(frame, where):
     names = PROBED.get(frame.architecture().name(), [])
-    values = [int(frame.read_register(name)) & (2**64 - 1) for name in names]
+    values = [bitsOf(frame.read_register(name)) for name in names]
     if values and values not in ([seed + 1 + i for i in range(len(names))] for seed in (SEED, SEED >> 8)):
         faults.append("registers %s at %s" % (list(map(hex, values)), where))
 
@@ -93,8 +115,15 @@ def run():
     gdb.execute("set confirm off")
     gdb.execute("set disassembly-flavor att")
     gdb.execute("set breakpoint pending off")
-    gdb.execute("break main")
-    gdb.execute("run --plain")
+    if os.environ["REMOTE"]:
+        gdb.execute("set sysroot /")
+        gdb.execute("set auto-solib-add off")
+        gdb.execute("target remote " + os.environ["REMOTE"])
+        gdb.execute("break main")
+        gdb.execute("continue")
+    else:
+        gdb.execute("break main")
+        gdb.execute("run --plain")
     gdb.execute("delete")
     wanted = {}
     for name in ROUTINES:
@@ -137,6 +166,6 @@ def main():
 main()
 EOF
 
-"$gdb" -nx -batch -x "$work/walk.py" "$program" >"$work/out" 2>&1
+REMOTE=$remote "$gdb" -nx -batch -x "$work/walk.py" "$program" >"$work/out" 2>&1
 grep -E '^(stops|FAULT|VERDICT)' "$work/out" || cat "$work/out"
 grep -q '^VERDICT good' "$work/out"

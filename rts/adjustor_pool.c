@@ -3,7 +3,7 @@
 #include "base/lock.h"
 #include "base/report.h"
 #include "os/os.h"
-#include "RtsAPI.h"
+#include "stable_ptr.h"
 
 /* Arenas stand side by side in regions of address space. */
 #define REGION_BYTES ((size_t)64 << 20)
@@ -38,7 +38,7 @@ static struct {
 } pool = { .lock = LOCK_INIT(RANK_ADJUSTORS) };
 
 size_t adjustorArenaLimit;
-bool adjustorsByMark;
+_Atomic bool adjustorsByMark;
 
 static const Signature noSignature; /* of records that were never used: takes nothing, gives nothing */
 
@@ -179,7 +179,8 @@ Adjustor *newAdjustor(const Signature *signature, StgFunPtr wptr, StgStablePtr h
 /* Nobody uses it any more.  The state is SPARE by now. */
 static void recycle(Adjustor *a, StgStablePtr hptr)
 {
-    if (hptr != NULL) hs_free_stable_ptr(hptr);
+    if (hptr != NULL && !dropStablePtr(hptr))
+        reportError(RTS_BAD_STABLE_PTR, "the stable pointer %p of a C function pointer was freed before it", hptr);
     if (keepOwn(getMyTask(), a)) return;
     acquireLock(&pool.lock);
     addSpare(a);
@@ -276,7 +277,7 @@ static void endOne(Adjustor *a, void *unused)
     if (ended || statusOfAdjustor(a) == ADJUSTOR_FREED) atomic_store_explicit(&a->hptr, NULL, memory_order_relaxed);
 }
 
-void startAdjustors(void) { adjustorsByMark = osMembarrierWorks(); }
+void startAdjustors(void) { atomic_store_explicit(&adjustorsByMark, osMembarrierWorks(), memory_order_relaxed); }
 
 void endAdjustors(void) { eachAdjustor(endOne, NULL); }
 
@@ -288,6 +289,24 @@ void forgetAdjustors(void)
         pool.spare = 0;
     }
     endAdjustors();
+}
+
+typedef struct {
+    uintptr_t lo, hi;
+    bool found;
+} Range;
+static void lookForStub(Adjustor *a, void *ctx)
+{
+    Range *range = ctx;
+    unsigned status = statusOfAdjustor(a);
+    uintptr_t stub = (uintptr_t)atomic_load_explicit(&a->wptr, memory_order_relaxed);
+    if ((status == ADJUSTOR_LIVE || status == ADJUSTOR_FREED) && stub >= range->lo && stub < range->hi) range->found = true;
+}
+bool anyAdjustorIn(const void *lo, const void *hi)
+{
+    Range range = { (uintptr_t)lo, (uintptr_t)hi, false };
+    eachAdjustor(lookForStub, &range);
+    return range.found;
 }
 
 static void countOne(Adjustor *a, void *ctx)

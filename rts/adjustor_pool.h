@@ -52,8 +52,8 @@ Adjustor *adjustorOfCode(const void *code);
 /* The owner needs it no more; false: it is not in use. */
 bool freeAdjustor(Adjustor *a);
 
-/* membarrier works, so that calls need no fence.  [const] while the runtime runs. */
-extern bool adjustorsByMark;
+/* membarrier works, so that calls need no fence.  Relaxed: calls may come while the runtime begins, and each remembers what it did. */
+extern _Atomic bool adjustorsByMark;
 
 static inline unsigned statusOfAdjustor(Adjustor *a)
 {
@@ -64,7 +64,7 @@ static inline unsigned statusOfAdjustor(Adjustor *a)
 void noteCaller(Adjustor *a, uint32_t me);
 static inline Task *enterAdjustor(Adjustor *a, Task *task)
 {
-    if (task == NULL || !adjustorsByMark || task->flags & TASK_TEMPORARY ||
+    if (task == NULL || !atomic_load_explicit(&adjustorsByMark, memory_order_relaxed) || task->flags & TASK_TEMPORARY ||
         atomic_load_explicit(&task->through, memory_order_relaxed) != NULL) {
         atomic_fetch_add_explicit(&a->state, ADJUSTOR_CALL, memory_order_seq_cst);
         return NULL;
@@ -98,6 +98,9 @@ void startAdjustors(void);
 void endAdjustors(void);
 /* In a forked child: the same, and the lock is nobody's. */
 void forgetAdjustors(void);
+
+/* Is one in use whose stub lies between? */
+bool anyAdjustorIn(const void *lo, const void *hi);
 
 /* Tests: how many arenas there may be; 0: as many as fit. */
 extern size_t adjustorArenaLimit;

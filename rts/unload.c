@@ -1,5 +1,6 @@
 #include "unload.h"
 
+#include "adjustor_pool.h"
 #include "foreign_export.h"
 #include "language.h"
 #include "os/memory.h"
@@ -60,9 +61,18 @@ static void lookAtSlot(Visitor *v, HaskellObj *slot)
     }
 }
 
+/* Raw words of functions may be what they call: those of foreign imports are.  A number that looks like it holds the module up in vain, which is rare. */
+static void lookAtRawWords(HaskellObj fun, const StgInfoTable *info)
+{
+    for (size_t i = info->ptrs; i < (size_t)info->ptrs + info->nptrs; i++)
+        if (isInside(fun->payload[i])) find("a function that holds an address in it can be reached");
+}
+
 static void lookIntoObject(HaskellObj obj)
 {
     const StgInfoTable *info = obj->info;
+    if (info->kind == CLOSURE_FUN) lookAtRawWords(obj, info);
+    if (info->kind == CLOSURE_PTR && isInside((const void *)((StgBoxed *)obj)->bits)) find("a pointer into it can be reached");
     if (isInside(info)) find("an object of one of its kinds can be reached");
     else if (isInside((const void *)(uintptr_t)info->entry)) find("an object with code of it can be reached");
     if (info->kind == CLOSURE_EXTERNAL) {
@@ -86,6 +96,7 @@ static void lookAround(void)
     eachThread(lookAtThread, NULL);
     eachTask(lookAtTask, NULL);
     if (anyCFinalizerIn((const void *)search.lo, (const void *)(search.lo + search.size))) find("a C finalizer of it is still to be called");
+    if (anyAdjustorIn((const void *)search.lo, (const void *)(search.lo + search.size))) find("a C function pointer with a stub of it is in use");
     gcThreads.begin();
     for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(&search.v);
     for (const GcTable *const *t = heap.tables; *t != NULL; t++)

@@ -6,6 +6,7 @@
 #include "os/memory.h"
 #include "os/os.h"
 
+#include <execinfo.h>
 #include <sys/wait.h>
 
 /* ---- Closures ---- */
@@ -299,6 +300,59 @@ static void testMakersEverywhere(void **state)
     assert_int_equal(heardOtherErrors(), 0);
 }
 
+/* Threads call a pointer that another keeps freeing and replacing: some calls come too late, which is a mistake, and get zero or the next one's answer;
+ * none crashes, and nothing is left over. */
+static _Atomic(void *) current;
+static _Atomic int stopStorm;
+static HsInt addStub(StgStablePtr sp, HsInt a)
+{
+    Capability *cap = rts_lock();
+    HaskellObj ret = CAPSTAN_POISON, f = (HaskellObj)deRefStablePtr(sp);
+    if (!rts_isDead(cap) && f != CAPSTAN_POISON) rts_evalIO(&cap, rts_apply(cap, f, rts_mkInt(cap, a)), &ret);
+    HsInt n = rts_getInt(ret);
+    rts_unlock(cap);
+    return n;
+}
+static void *callCurrent(void *unused)
+{
+    long calls = 0;
+    while (!atomic_load(&stopStorm)) {
+        int64_t n = ((LL *)atomic_load(&current))(1000);
+        if (n != 0 && (n < 1000 || n >= 1500)) return NULL;
+        calls++;
+    }
+    return (void *)(calls + 1);
+}
+static void *makeForStorm(long i)
+{
+    Capability *cap = rts_lock();
+    HaskellObj free[] = { CAPSTAN_SMALL_INT(i % 500) };
+    HsStablePtr hptr = getStablePtr((StgPtr)rts_mkClosure(cap, &addFree_info, free));
+    rts_unlock(cap);
+    return rts_createAdjustor(hptr, i % 3 == 0 ? (StgFunPtr)addStub : NULL, "LL");
+}
+static void testFreesUnderCalls(void **state)
+{
+    pthread_t threads[3];
+    atomic_store(&current, makeForStorm(0));
+    atomic_store(&stopStorm, 0);
+    for (int i = 0; i < 3; i++) threads[i] = spawn(callCurrent, NULL);
+    for (long i = 1, n = many(20000); i < n; i++) {
+        freeHaskellFunctionPtr(atomic_exchange(&current, makeForStorm(i)));
+        if (i % 512 == 0) hs_perform_gc();
+    }
+    atomic_store(&stopStorm, 1);
+    for (int i = 0; i < 3; i++) assert_non_null(joinThread(threads[i]));
+    freeHaskellFunctionPtr(atomic_load(&current));
+    assert_int_equal(liveAdjustors(), 0);
+    RtsCounts counts;
+    rts_getCounts(&counts);
+    assert_int_equal(counts.stable_ptrs, 0);
+    heardError(RTS_BAD_ARGUMENT); /* late calls */
+    heardError(RTS_BAD_STABLE_PTR);
+    assert_int_equal(heardOtherErrors(), 0);
+}
+
 /* ---- From managed code, and back: qsort in a safe call ---- */
 
 CAPSTAN_IO(compareInts, p, q)
@@ -563,6 +617,49 @@ static void testExitsUnderCalls(void **state)
     assert_int_equal(liveAdjustors(), 0);
 }
 
+/* A module whose stub an adjustor calls stays. */
+static void testUnloading(void **state)
+{
+    const char *stub = (const char *)addStub;
+    void *f = adjustorFor(&same_closure, (StgFunPtr)addStub, "LL");
+    assert_int_equal(rts_forgetStatics(stub, stub + 1), RTS_BUSY);
+    assert_int_equal(heardError(RTS_BUSY), 1);
+    assert_non_null(strstr(heard.error, "a stub of it"));
+    freeHaskellFunctionPtr(f);
+    assert_int_equal(rts_forgetStatics(stub, stub + 1), RTS_OK);
+    assert_int_equal(heardOtherErrors(), 0);
+}
+
+/* ---- Unwinding: from C through an import, managed code, and an adjustor with a stub, to who called that ---- */
+
+static void *frames[200];
+static int frameCount;
+static int64_t lookBack(int64_t n)
+{
+    frameCount = backtrace(frames, 200);
+    return n;
+}
+static HsInt backStub(StgStablePtr sp, double a, HsInt b, HsInt c, HsInt d, HsInt e, HsInt f, HsInt g, HsInt h, HsInt i) { return addStub(sp, b); }
+CAPSTAN_IO(callLookBack, a)
+{
+    HaskellObj import = rts_foreignImport(stack->cap, (StgFunPtr)lookBack, "LL", RtsSafe);
+    return rts_call(stack, import, a, CAPSTAN_WORLD);
+}
+static void testUnwinding(void **state)
+{
+    void *caller = __builtin_return_address(0);
+    HsInt (*f)(double, HsInt, HsInt, HsInt, HsInt, HsInt, HsInt, HsInt, HsInt) =
+        adjustorFor(&callLookBack_closure, (StgFunPtr)backStub, "LdLLLLLLLL");
+    for (int i = 0; i < 2; i++) {
+        frameCount = 0;
+        assert_int_equal(f(0.5, 7, 2, 3, 4, 5, 6, 7, 8), 7);
+        bool found = false;
+        for (int k = 0; k < frameCount; k++) found = found || frames[k] == caller;
+        assert_true(found);
+    }
+    freeHaskellFunctionPtr((void *)f);
+}
+
 /* ---- A forked child ---- */
 
 static void testFork(void **state)
@@ -612,8 +709,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ONE(testTypes), TWO(testTypes), BARREN(testTypes), ONE(testStubs), ONE(testManyArguments), ONE(testThousands), ONE(testClosureDies),
         ONE(testFreedDuringCall), ONE(testFreedWhileWaiting), ONE(testThreads), FOUR(testThreads), BARREN(testThreads), TWO(testMakersEverywhere),
+        TWO(testFreesUnderCalls), BARREN(testFreesUnderCalls),
         TWO(testSort), ONE(testManagedErrors), TWO(testNesting), ONE(testFailing), ONE(testHoldingCapability), ONE(testWrongTypes),
-        ONE(testWrongPointers), ONE(testCalledAfterFree), ONE(testNoMemory), TWO(testAfterExit), TWO(testExitsUnderCalls), ONE(testFork),
+        ONE(testWrongPointers), ONE(testCalledAfterFree), ONE(testNoMemory), TWO(testAfterExit), TWO(testExitsUnderCalls), ONE(testFork), ONE(testUnloading), ONE(testUnwinding),
         ONE(testMemfd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -325,6 +325,24 @@ static void testThreads(void **state)
     for (int i = 0; i < 6; i++) assert_non_null(joinThread(threads[i]));
 }
 
+/* A module whose function can be called stays; so does one that a pointer points into. */
+static void testUnloading(void **state)
+{
+    const char *fn = (const char *)addLongs;
+    for (int i = 0; i < 2; i++) {
+        Capability *cap = rts_lock();
+        HsStablePtr keep = getStablePtr(
+            (StgPtr)(i == 0 ? rts_foreignImport(cap, (StgFunPtr)addLongs, "LLL", RtsSafe) : rts_mkFunPtr(cap, (HsFunPtr)addLongs)));
+        rts_unlock(cap);
+        assert_int_equal(rts_forgetStatics(fn, fn + 1), RTS_BUSY);
+        assert_int_equal(heardError(RTS_BUSY), 1);
+        assert_non_null(strstr(heard.error, i == 0 ? "holds an address in it" : "a pointer into it"));
+        hs_free_stable_ptr(keep);
+        assert_int_equal(rts_forgetStatics(fn, fn + 1), RTS_OK);
+    }
+    assert_int_equal(heardOtherErrors(), 0);
+}
+
 static void testDeadCapability(void **state)
 {
     disarmTest(state);
@@ -340,7 +358,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ONE(testTypes), TWO(testTypes), ONE(testManyArguments), ONE(testVariadic), ONE(testLazy), TWO(testErrno), ONE(testDynamic), ONE(testSymbols),
         ONE(testManagedForms), ONE(testBytes), ONE(testWrongKinds), ONE(testWrongTypes), TWO(testThreads), FOUR(testThreads),
-        ONE(testDeadCapability),
+        ONE(testUnloading), ONE(testDeadCapability),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

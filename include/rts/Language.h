@@ -96,7 +96,7 @@ CAPSTAN_API HaskellObj rts_mkBytesExternalCounted(Capability *cap, void *bytes, 
 /* A module (a shared object, made code) whose static closures, info tables and code lie between lo and hi is about to be unloaded.  Static thunks and
  * variables there are as if never used, and its export lists are unlinked: both for good, whatever the answer.  Then the heap is collected and searched.
  * RTS_OK: nothing refers to the range any more.  RTS_BUSY: something does, and the module must stay: an object or a static closure that can be reached, a
- * stable pointer, a finalizer or release function, a scanner, an info table of rts_newInfoTable that is in use (those that are not are freed).  The error
+ * stable pointer, a finalizer or release function, a scanner, a function pointer into it (rts_mkFunPtr, a foreign import, an adjustor's stub), an info table of rts_newInfoTable that is in use (those that are not are freed).  The error
  * hook hears what was found first.  Call again when it may be gone.
  * Context: any thread that holds no capability; nobody runs code of the module, or calls rts_forgetStatics for it, meanwhile.
  * Blocks: for one or two major collections.  Errors: RTS_HOLDS_CAPABILITY, RTS_NO_MEMORY, RTS_BAD_ARGUMENT (lo > hi).  RTS_OK without a runtime. */

@@ -299,6 +299,7 @@ static size_t sweepInPlace(Nursery *const *nurseries, unsigned count, bool minor
 
 static void collect(Nursery *const *nurseries, unsigned count, unsigned own, bool minor, unsigned helpers, RtsCollection *out)
 {
+    uint64_t cpu = osThreadCpuNanos();
     Block *from = heap.aged, *oldFrom = NULL;
     heap.aged = NULL;
     markFrom(from);
@@ -321,7 +322,8 @@ static void collect(Nursery *const *nurseries, unsigned count, unsigned own, boo
     freeFromSpace(from);
     freeFromSpace(oldFrom);
     heap.oldWords = (minor ? heap.oldWords : 0) + promotedWords() + inPlace / sizeof(StgWord);
-    noteCopied(copied, minor);
+    if (!minor) heap.unseenWords = 0;
+    noteCopied(copied, osThreadCpuNanos() - cpu, minor);
     noteWork(out);
 }
 

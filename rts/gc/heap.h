@@ -105,6 +105,7 @@ extern struct Heap {
     _Atomic RtsGcCause cause;        /* [atomic] why a collection was asked for last, if not for what was allocated */
     size_t threshold;                /* [stopped] collect when allocated reaches this */
     size_t oldWords;                 /* [stopped] of old objects, large and pinned ones included, as far as it is known that they are dead */
+    size_t unseenWords;              /* [stopped] of those, what became old during the last cycle of marking */
     size_t oldAt, majorAt;           /* [stopped] it is time to look at old objects when oldWords reaches this; to copy them all, at that */
     _Atomic bool marking;            /* [stopped to write] old objects are being marked: mark.h */
     _Atomic bool identity;           /* [atomic] tables know objects by where they are: needIdentity */
@@ -113,6 +114,7 @@ extern struct Heap {
     size_t liveBytes;                /* [stopped] after the last collection; what a minor one did not look at counts as live */
     size_t lastAllocated;            /* [stopped] blocks, before the last collection */
     size_t lastCopied;               /* [stopped] bytes that the last minor collection copied */
+    uint64_t lastCopying;            /* [stopped] nanoseconds of the processor that this took, of its leading thread */
     uint64_t decayAfter;             /* [stopped] nanoseconds after which decayBlocks has something to do; UINT64_MAX: nothing */
     Block *aged, *old;               /* [stopped] blocks of what survived once, and more often */
     Block *large, *pinned;           /* [stopped] what survived in place; old */

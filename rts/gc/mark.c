@@ -10,6 +10,8 @@
 /* How long a slice takes at least, unless less was left, and at most; how often it looks at the clock. */
 #define LEAST_SLICE_NS 1000000u
 #define MOST_SLICE_NS  6000000u
+/* What a slice may take together with the copying before it. */
+#define PAUSE_NS       18000000u
 #define OBJECTS_A_LOOK 64
 /* Objects that are on their way into the cache while one is looked into. */
 #define AHEAD 8
@@ -131,12 +133,14 @@ void followMarks(void)
     while (lookIntoOne()) {}
 }
 
-/* Until so many words are marked; for LEAST_SLICE_NS in any case, and for no more than MOST_SLICE_NS, or twice that if much has become old meanwhile.
+/* Until so many words are marked; for LEAST_SLICE_NS in any case, and for no more than MOST_SLICE_NS, or twice that if much has become old meanwhile, or what
+ * copying has left of the pause.
  * true: nothing is left. */
 static bool doSlice(size_t words)
 {
     bool late = heap.oldWords > mark.oldAtStart + mark.oldAtStart / 2;
     uint64_t began = osMonotonicNanos(), most = late ? 2 * MOST_SLICE_NS : MOST_SLICE_NS;
+    if (heap.lastCopying + most < PAUSE_NS) most = PAUSE_NS - heap.lastCopying;
     for (unsigned n = 1; lookIntoOne(); n++) {
         if (mark.array == NULL && n % OBJECTS_A_LOOK != 0) continue;
         uint64_t took = osMonotonicNanos() - began;
@@ -319,7 +323,10 @@ static void finishMarking(void)
     heap.judging = false;
     heap.marking = false;
     collectOpenBlocks();
+    size_t before = heap.oldWords;
     heap.oldWords = sweepSmall() + sweepGroups(&heap.large) + sweepGroups(&heap.pinned);
+    size_t became = before > mark.oldAtStart ? before - mark.oldAtStart : 0;
+    heap.unseenWords = became < heap.oldWords ? became : heap.oldWords;
 }
 
 bool continueMarking(Nursery *const *nurseries, unsigned count)

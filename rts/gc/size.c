@@ -8,8 +8,8 @@
 #define BYTES_TO_SHARE  ((size_t)256 << 10)
 #define BYTES_TO_INVITE ((size_t)2 << 20)
 
-/* What a minor collection should copy at most. */
-#define BYTES_OF_A_PAUSE ((size_t)4 << 20)
+/* What the copying of a minor collection should take at most. */
+#define COPYING_NANOS 10000000
 /* A heap with more live data than this is marked, which takes no long pause, rather than copied. */
 #ifdef CAPSTAN_TORTURE
 #define MARKED_HEAP_BYTES 0
@@ -23,11 +23,12 @@ static size_t externalWords(void) { return heap.externalBytes / sizeof(StgWord);
 static bool isMarkedHeap(size_t words) { return words * sizeof(StgWord) > MARKED_HEAP_BYTES; }
 static size_t oldWords(void) { return heap.oldWords + externalWords(); }
 
-/* Marking begins early enough to end before the heap has doubled; if it cannot keep up, everything is copied after all. */
+/* Marking begins early enough to end before the heap has doubled; if it cannot keep up, everything is copied after all.  What became old while objects were
+ * marked has not been looked at: of a cycle in which much did, the next one begins at once. */
 static void setOldThresholds(size_t youngWords)
 {
     size_t live = oldWords(), cost = live + threadWords(), growth = cost > 4 * youngWords ? cost : 4 * youngWords;
-    heap.oldAt = live + (isMarkedHeap(live) ? growth / 4 : growth);
+    heap.oldAt = live + (isMarkedHeap(live) ? growth / 4 : growth) - heap.unseenWords;
     heap.majorAt = live + 4 * growth;
 }
 
@@ -46,14 +47,14 @@ size_t nurseryBytes(const HeapSettings *s)
 static size_t youngBlocks(unsigned nurseries)
 {
     size_t least = heap.nurseryBlocks * nurseries, live = heap.oldWords / BLOCK_WORDS;
-    return !heap.adaptive || live < least ? least : live < 4 * least ? live : 4 * least;
+    return !heap.adaptive || live < least ? least : live < 2 * least ? live : 2 * least;
 }
 
 /* Where most objects survive, collecting more often makes the pauses shorter and costs little. */
 static size_t shortened(size_t young)
 {
     size_t least = young / 16, most = young;
-    if (heap.lastCopied != 0) most = (size_t)((double)heap.lastAllocated * BYTES_OF_A_PAUSE / (double)heap.lastCopied);
+    if (heap.lastCopying != 0) most = (size_t)((double)heap.lastAllocated * COPYING_NANOS / (double)heap.lastCopying);
     return most > young ? young : most < least ? least : most;
 }
 
@@ -97,10 +98,11 @@ unsigned helpersFor(bool minor, unsigned count)
 
 bool isBigCollection(bool minor) { return bytesToCopy(minor) >= BYTES_TO_INVITE; }
 
-void noteCopied(size_t bytes, bool minor)
+void noteCopied(size_t bytes, uint64_t ns, bool minor)
 {
     /* After a major collection there is nothing aged to copy: half of what the last minor one had will do for a guess. */
     heap.lastCopied = minor ? bytes : heap.lastCopied / 2;
+    heap.lastCopying = minor ? ns : heap.lastCopying / 2;
 }
 
 size_t keepBytes(unsigned nurseries)

@@ -16,8 +16,8 @@ bool isTimeToMark(void);
 unsigned helpersFor(bool minor, unsigned count);
 /* So much to do that it is worth waking threads for. */
 bool isBigCollection(bool minor);
-/* What a collection copied, for the next one's guess. */
-void noteCopied(size_t bytes, bool minor);
+/* What a collection copied, in so many nanoseconds of the leader's processor, for the next one's guess. */
+void noteCopied(size_t bytes, uint64_t ns, bool minor);
 /* Free memory that is kept from the operating system after a collection. */
 size_t keepBytes(unsigned nurseries);
 

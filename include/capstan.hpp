@@ -303,6 +303,8 @@ struct options {
     bool no_wait = false;                                             /* RTS_BUSY rather than wait for a capability */
     bool keep_exception = false;                                      /* error::exception */
     class canceller *canceller = nullptr;                             /* outlives the call */
+
+    HsInt64 deadline_us() const noexcept { return deadline ? (*deadline).count() < 0 ? 0 : (*deadline).count() : -1; }
 };
 
 /* ---- The runtime ------------------------------------------------------------------------------------------------------- */
@@ -434,18 +436,18 @@ template <> struct marshal<root> {
  * error.  Calls no hooks. */
 class in_call {
 public:
-    in_call() noexcept : in_call(options()) {}
+    in_call() noexcept { rts_lockOpt(&cap_, nullptr); }
     explicit in_call(const options &o) noexcept : keep_(o.keep_exception)
     {
         RtsLockOpts opts{};
         opts.size = sizeof opts;
-        opts.deadline_us = o.deadline ? (o.deadline->count() < 0 ? 0 : o.deadline->count()) : -1;
+        opts.deadline_us = o.deadline_us();
         opts.alloc_limit_bytes = o.alloc_limit_bytes;
         opts.no_wait = o.no_wait;
         opts.handle = o.canceller == nullptr ? nullptr : o.canceller->handle();
         rts_lockOpt(&cap_, &opts);
     }
-    explicit in_call(detail::with_hooks) noexcept : cap_(rts_lock()), keep_(false) {}
+    explicit in_call(detail::with_hooks) noexcept : cap_(rts_lock()) {}
     in_call(const in_call &) = delete;
     in_call &operator=(const in_call &) = delete;
     /* One that was left from inside (pthread_exit, a foreign exception) is over already. */
@@ -491,7 +493,7 @@ private:
     }
 
     Capability *cap_ = nullptr;
-    bool keep_;
+    bool keep_ = false;
     bool inside_ = false;
 };
 
@@ -564,7 +566,8 @@ struct failure {
     void note_current() noexcept
     {
         int status = 0;
-        const std::type_info *type = abi::__cxa_current_exception_type();
+        /* Only C++'s own have a type. */
+        const std::type_info *type = std::current_exception() ? abi::__cxa_current_exception_type() : nullptr;
         char *name = type == nullptr ? nullptr : abi::__cxa_demangle(type->name(), nullptr, nullptr, &status);
         const char *called = name != nullptr ? name : type != nullptr ? type->name() : "a foreign exception";
         try {
@@ -640,8 +643,8 @@ template <class F, class R, class... A> struct invocation {
         }
         has_value = true;
     }
-    /* For rts_safeCall. */
-    static void *run(void *frame)
+    /* For rts_safeCall.  (A forced unwind is caught as a reference to nothing.) */
+    __attribute__((no_sanitize("undefined"))) static void *run(void *frame)
     {
         auto *self = static_cast<invocation *>(frame);
         try {
@@ -946,6 +949,7 @@ template <class R, class Done> struct job {
     static void deliver(void *ctx, const RtsResult *r) noexcept
     {
         std::unique_ptr<job> self(static_cast<job *>(ctx));
+        self->function.reset(); /* whoever has the result may end the runtime */
         self->done(take<R>(*r));
     }
 };
@@ -971,7 +975,7 @@ template <class R, class Done, class F, class... A> RtsStatus submit(Done &&done
         s.function = f;
     }
     ((s.args[s.n_args++] = pack.pack(args)), ...);
-    s.deadline_us = o.deadline ? (o.deadline->count() < 0 ? 0 : o.deadline->count()) : -1;
+    s.deadline_us = o.deadline_us();
     s.alloc_limit_bytes = o.alloc_limit_bytes;
     s.event_fd = -1;
     s.done = Job::deliver;

@@ -119,15 +119,26 @@ void leaveSideways(void *catchFrame, bool forced)
     else abandonAll(task);
 }
 
+/* Are the frames of this evaluation, on the stack from lo to hi, where the chain says, and not written over?  They may be anything by now. */
+__attribute__((no_sanitize("address", "thread"))) static bool areFramesIntact(const Stack *stack, uintptr_t lo, uintptr_t hi)
+{
+    for (const TrapFrame *f = stack->trap; f != NULL; f = f->prev) {
+        if ((uintptr_t)f < lo || (uintptr_t)f > hi - sizeof(CatchFrame) || (uintptr_t)f % sizeof(void *) != 0) return false;
+        lo = (uintptr_t)f + 1; /* older ones are further up */
+        if (!isUpdateFrame(f) && (f->handler != (void *)archLand || ((const CatchFrame *)f)->stack != stack)) return false;
+    }
+    return true;
+}
+
 bool noticeJump(Task *task, uintptr_t sp)
 {
     bool noticed = false;
     uintptr_t size = task->hi - task->lo;
     for (InCall *incall = task->incall; incall != NULL; incall = task->incall) {
         Stack *stack = &incall->stack;
-        uintptr_t frame = (uintptr_t)stack->trap;
         /* Live frames are above the stack pointer, if it is the same stack. */
-        if (stack->trap == NULL || sp - task->lo >= size || frame - task->lo >= size || frame >= sp) break;
+        if (stack->trap == NULL || sp - task->lo >= size || (uintptr_t)stack->trap - task->lo >= size) break;
+        if (areFramesIntact(stack, sp, task->hi)) break;
         reportError(RTS_LEFT_SIDEWAYS, "longjmp, or a switch of stacks, went through managed code: its in-call is over");
         stack->roots = NULL;
         stack->trap = NULL;

@@ -21,7 +21,7 @@ void abandonAll(Task *task);
 void leaveSideways(void *catchFrame, bool forced);
 
 /* Debug builds, when the calling thread, at sp, begins or ends an in-call: in-calls whose frames are gone, though nobody unwound them, are reported
- * (RTS_LEFT_SIDEWAYS) and ended; whether there were any.  What they were evaluating stays under evaluation for ever: its marks went with the frames. */
+ * (RTS_LEFT_SIDEWAYS) and ended; whether there were any.  Frames above sp that nobody has written over yet look as if they were still there.  What they were evaluating stays under evaluation for ever: its marks went with the frames. */
 bool noticeJump(Task *task, uintptr_t sp);
 
 /* The key destructor's part: all the rest. */

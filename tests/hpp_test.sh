@@ -7,9 +7,9 @@ abs_builddir=${abs_builddir:-$PWD}
 include=$abs_srcdir/include
 [ -n "${CAPSTAN_SO:-}" ] || { echo "no shared library was built"; exit 77; }
 
-# Another compiler's sanitizers are other ones, and only configure knows one that makes programs for another processor.
+# A short run takes the one that goes with CC.  Another compiler's sanitizers are other ones, and only configure knows one that makes programs for another processor.
 compilers=("${CXX:-g++}")
-if [ -n "${CAPSTAN_SANITIZERS:-}" ]; then
+if [ -n "${CAPSTAN_SANITIZERS:-}" ] || [ "${CAPSTAN_TEST_SCALE:-}" = short ] && [ -z "${CAPSTAN_EMULATOR:-}" ]; then
   case ${CC:-gcc} in *clang*) compilers=(clang++) ;; *) compilers=(g++) ;; esac
 elif [ -z "${CAPSTAN_EMULATOR:-}" ]; then
   mapfile -t compilers < <(printf '%s\n' "${compilers[@]}" g++ clang++ | sort -u | grep -vx no)

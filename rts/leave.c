@@ -74,7 +74,7 @@ static void killCalling(Task *task)
     Stack *stack = tso->stack;
     leaveInterruptible(tso);
     Capability *cap = takeAfterCall(task);
-    workerCalls(false);
+    workerCallEnds(cap);
     if (cap == NULL) {
         recycleThread(tso);
         putStackAway(stack);

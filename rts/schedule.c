@@ -380,7 +380,7 @@ static void leaveForCall(Stack *stack, Task *task)
     setWhy(stack->tso, ThreadBlockedOnCCall);
     task->calling = stack->tso;
     task->callEpoch = currentEpoch;
-    workerCalls(true);
+    workerCallBegins(cap);
     task->cap = NULL;
     task->last = cap;
     stopCounting(cap);
@@ -405,7 +405,7 @@ Capability *takeAfterCall(Task *task)
 static void comeBackFromCall(Stack *stack, Task *task)
 {
     Capability *cap = takeAfterCall(task);
-    workerCalls(false);
+    workerCallEnds(cap);
     if (cap == NULL) abandonSuspended(stack, &deadInterrupted);
     task->cap = task->last = cap;
     cap->leaving = NULL;

@@ -166,7 +166,7 @@ static void startScheduler(const RtsConfig *c)
     initBudgets();
     initSchedule((uint64_t)c->idle_collection_us * 1000);
     initTimekeeper(TICK_NANOS < slice ? TICK_NANOS : slice, tick);
-    initWorkers(c->max_workers, c->spare_workers);
+    initWorkers(c->max_workers, c->spare_workers, c->capabilities);
     initSubmit(c->submit_queue);
     initFinalizers();
     initExternalMemory();

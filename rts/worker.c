@@ -19,7 +19,9 @@ static struct {
     unsigned idleCount;               /* [lock: workers] */
     _Atomic unsigned count;           /* [lock: workers to write] of those that can be sent */
     _Atomic unsigned threads;         /* OS threads, those included that are about to end */
-    _Atomic unsigned inCalls, onErrands;
+    _Atomic unsigned endedLate;       /* safe calls that ended after their runtime, less one that a forked child begins with */
+    unsigned capabilities;            /* [const] that there have been at most */
+    _Atomic unsigned onErrands;
     _Atomic uint32_t flight;          /* [atomic] 1: one is on its way */
     _Atomic bool closing;             /* [lock: workers to write] */
     unsigned most, spare;             /* [const] */
@@ -29,20 +31,27 @@ static struct {
     void (*_Atomic errands[ERRANDS])(void); /* for the next that looks: one of each kind */
 } workers = { .lock = LOCK_INIT(RANK_WORKERS), .closing = true };
 
+CallCount callCounts[MAX_CAPABILITIES];
+
+/* Workers in safe calls. */
+static unsigned countCalls(void)
+{
+    unsigned n = -workers.endedLate;
+    for (unsigned i = 0; i < workers.capabilities; i++)
+        n += atomic_load_explicit(&callCounts[i].begun, memory_order_relaxed) - atomic_load_explicit(&callCounts[i].ended, memory_order_relaxed);
+    return n;
+}
+
 unsigned countWorkers(unsigned *idle, unsigned *inCalls)
 {
     acquireLock(&workers.lock);
     *idle = workers.idleCount;
     releaseLock(&workers.lock);
-    *inCalls = workers.inCalls;
+    *inCalls = countCalls();
     return workers.count;
 }
 
-void workerCalls(bool enters)
-{
-    if (enters) workers.inCalls++;
-    else workers.inCalls--;
-}
+void workerCallEndsLate(void) { workers.endedLate++; }
 
 /* ---- Looking for work ---- */
 
@@ -166,7 +175,7 @@ static Task *popIdle(void)
 /* Context: the lock.  Whether another worker could hold a capability. */
 static bool mayMakeWorker(void)
 {
-    return !workers.closing && workers.count < workers.most && workers.count - workers.inCalls - workers.onErrands < numCapabilities + 1;
+    return !workers.closing && workers.count < workers.most && workers.count - countCalls() - workers.onErrands < numCapabilities + 1;
 }
 
 static void sendTask(Task *task)
@@ -360,9 +369,10 @@ void loseWorker(void)
 
 /* ---- Start, exit ---- */
 
-void initWorkers(unsigned most, unsigned spare)
+void initWorkers(unsigned most, unsigned spare, unsigned capabilities)
 {
     acquireLock(&workers.lock);
+    if (capabilities > workers.capabilities) workers.capabilities = capabilities;
     workers.most = most;
     workers.spare = spare;
     workers.closing = workers.complained = false;
@@ -379,7 +389,9 @@ void forgetWorkers(bool one)
 {
     renewLock(&workers.lock);
     memset((char *)&workers + sizeof workers.lock, 0, sizeof workers - sizeof workers.lock);
-    workers.count = workers.threads = workers.inCalls = one;
+    memset(callCounts, 0, sizeof callCounts);
+    workers.count = workers.threads = one;
+    workers.endedLate = -(unsigned)one;
     workers.closing = true;
 }
 
@@ -396,7 +408,7 @@ void stopWorkers(void)
     releaseLock(&workers.lock);
     for (;;) {
         uint32_t seen = workers.leaving;
-        if (workers.threads <= workers.inCalls) break;
+        if (workers.threads <= countCalls()) break;
         osFutexWait(&workers.leaving, seen, 100 * 1000 * 1000);
     }
 }

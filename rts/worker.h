@@ -12,7 +12,7 @@
 
 #include "capability.h"
 
-void initWorkers(unsigned most, unsigned spare);
+void initWorkers(unsigned most, unsigned spare, unsigned capabilities);
 /* Exit: idle ones end, and those that come back from runThreads.  Those in safe calls end when they return.  Context: capabilities are closed.
  * Returns when all others have ended. */
 void stopWorkers(void);
@@ -20,8 +20,25 @@ void stopWorkers(void);
 void forgetWorkers(bool one);
 /* A worker's OS thread ends from the middle of its work. */
 void loseWorker(void);
-/* A worker enters or leaves a safe call. */
-void workerCalls(bool enters);
+/* Workers in safe calls: those that began at a capability, less those that ended at one, which need not be the same.  Each count is written by the holder
+ * alone, so that no call pays for an atomic operation; who finds the capability free afterwards sees it. */
+typedef struct {
+    _Atomic uint32_t begun, ended; /* [holder] */
+} __attribute__((aligned(64))) CallCount;
+extern CallCount callCounts[MAX_CAPABILITIES];
+
+static inline void addOne(_Atomic uint32_t *count)
+{
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+/* The calling worker, which holds cap, is about to give it up for a safe call; is back from one, with cap, or with none because its runtime is over. */
+static inline void workerCallBegins(Capability *cap) { addOne(&callCounts[cap->no].begun); }
+void workerCallEndsLate(void);
+static inline void workerCallEnds(Capability *cap)
+{
+    if (cap == NULL) workerCallEndsLate();
+    else addOne(&callCounts[cap->no].ended);
+}
 /* Have an idle worker, or a new one, run a function that needs no capability but may take one; false: there is none.  Used for collections while all rests. */
 bool runOnWorker(void (*errand)(void));
 

@@ -649,7 +649,7 @@ template <class F, class R, class... A> struct invocation {
         auto *self = static_cast<invocation *>(frame);
         try {
             self->call();
-#ifdef __GLIBCXX__
+#if __has_include(<bits/cxxabi_forced.h>)
         } catch (abi::__forced_unwind &) { /* pthread_exit, cancellation: must go on */
             self->drop();
             throw;

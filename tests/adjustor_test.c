@@ -203,9 +203,10 @@ static void testClosureDies(void **state)
 static void *volatile toFree;
 CAPSTAN_IO(freeMyself, a)
 {
+    HsInt n = rts_intValue(a);
     freeHaskellFunctionPtr(toFree);
     rts_collect(stack, true);
-    return rts_int(stack, rts_intValue(a) + 1);
+    return rts_int(stack, n + 1);
 }
 static HsInt freeingStub(StgStablePtr sp, HsInt a)
 {

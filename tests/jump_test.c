@@ -82,7 +82,7 @@ static void test_jump_then_unlock(void **state)
         Capability *cap = held = rts_lock();
         rts_evalIO(&cap, rts_apply(cap, &misuseUnsafely_closure, rts_mkPtr(cap, &out)), NULL);
     }
-    rts_unlock(held);
+    rts_unlock(held); /* rootcheck: the jump came before anything could change it */
     expectOver(1);
     hs_exit();
 }

@@ -131,7 +131,8 @@ CAPSTAN_IO(collects, how)
 }
 CAPSTAN_IO(external, bytes)
 {
-    rts_externalMemory(stack->cap, rts_intValue(rts_force(stack, bytes)));
+    HsInt n = rts_intValue(rts_force(stack, bytes));
+    rts_externalMemory(stack->cap, n);
     rts_poll(stack);
     return CAPSTAN_UNIT;
 }

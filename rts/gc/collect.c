@@ -372,7 +372,7 @@ static void clearSpace(const Space *s)
 
 static void clearNursery(const Nursery *n)
 {
-    memset(n->r.hp, 0, (size_t)((char *)n->r.hpLim - (char *)n->r.hp));
+    if (n->r.hp != NULL) memset(n->r.hp, 0, (size_t)((char *)n->r.hpLim - (char *)n->r.hp));
     for (Block *b = n->spare; b != NULL; b = b->link) memset(b->start, 0, BLOCK_BYTES);
     for (Block *b = n->reserve; b != NULL; b = b->link) memset(b->start, 0, BLOCK_BYTES);
 }

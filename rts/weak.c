@@ -232,8 +232,8 @@ void *callCFinalizers(void *owner)
 
 /* ---- Finalizing by hand ---- */
 
-/* Let it die; its managed finalizer, or NULL.  Its C finalizers are due, and owner's. */
-static HaskellObj killWeak(Weak *w, const void *owner)
+/* Let it die; its managed finalizer, or NULL.  Its C finalizers are due, and owner's; *any: there are some. */
+static HaskellObj killWeak(Weak *w, const void *owner, bool *any)
 {
     lockRecord(&w->lock);
     bool alive = __atomic_exchange_n(&w->value, NULL, __ATOMIC_ACQ_REL) != NULL;
@@ -244,6 +244,7 @@ static HaskellObj killWeak(Weak *w, const void *owner)
         w->cFinalizers = NULL;
     }
     unlockRecord(&w->lock);
+    *any = list != NULL;
     makeCDue(list, owner);
     return finalizer;
 }
@@ -259,8 +260,8 @@ void rts_finalizeWeak(Stack *stack, HaskellObj weak)
     Weak *w = weakOf(weak, "rts_finalizeWeak");
     if (w == NULL) rts_raise(stack, &capstan_WrongKind_closure);
     char me = 0; /* its address is a name that nobody else has meanwhile */
-    bool any = __atomic_load_n(&w->cFinalizers, __ATOMIC_RELAXED) != NULL;
-    HaskellObj finalizer = killWeak(w, &me), ignored = CAPSTAN_UNIT;
+    bool any;
+    HaskellObj finalizer = killWeak(w, &me, &any), ignored = CAPSTAN_UNIT;
     if (finalizer == NULL) finalizer = CAPSTAN_UNIT;
     CAPSTAN_ROOTS(stack, finalizer);
     /* An exception may come before the call: then a collection, or exit, finds them. */

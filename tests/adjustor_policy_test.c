@@ -1,5 +1,6 @@
 /* Adjustors where a security policy, here a filter of system calls, refuses executable memory: of some kinds, or of any. Each case in a process of its own,
  * for a filter stays. */
+#include "emulated.h"
 #include "foreign.h"
 
 #include "adjustor_pool.h"
@@ -173,6 +174,7 @@ static int withoutAddresses(void)
     return NO_FILTERS;
 #endif
     struct rlimit limit = { 0, RLIM_INFINITY };
+    if (isEmulated()) return NO_FILTERS; /* RLIMIT_AS limits nothing there */
     WANT(startHooked(1) == RTS_OK);
     if (setrlimit(RLIMIT_AS, &limit) != 0) return NO_FILTERS;
     HsStablePtr hptr;

@@ -114,7 +114,7 @@ static void testLowWaterMark(void **state) { run(&deepStack_closure); }
 /* A parked thread's stack lives through collections that do not look at it. */
 CAPSTAN_IO(parkWithStack, box)
 {
-    static HaskellObj memory[64];
+    HaskellObj memory[64]; /* each thread's own: testExit parks several */
     RtsVirtualStack s;
     rts_initVirtualStack(&s, memory, NULL);
     CAPSTAN_ROOTS(stack, box);

@@ -100,7 +100,7 @@ static void testHandlerWithoutRuntime(void **state)
 
 /* At any moment of managed code that computes: refused each time, and the sum comes out right.  (Not inside the runtime itself, which may hold a
  * lock then: where safepoints have much to do, a handler must not call in.) */
-static _Atomic int summing;
+static _Atomic int summing; /* 0: not yet, 1: now, 2: not any more, which the pesterer may be late for */
 CAPSTAN_IO(sumUp, n)
 {
     HsInt count = rts_intValue(n), sum = 0;
@@ -109,14 +109,14 @@ CAPSTAN_IO(sumUp, n)
         sum += i & 3;
         rts_poll(stack);
     }
-    summing = 0;
+    summing = 2;
     return rts_int(stack, sum);
 }
 static void *pester(void *target)
 {
     useconds_t gap = isEmulated() ? 5000 : 50; /* handling one takes longer than that there: nothing else would be done */
-    while (!summing) {}
-    while (summing) {
+    while (summing == 0) {}
+    while (summing == 1) {
         if (handled < 100000) pthread_kill(*(pthread_t *)target, SIGUSR1);
         usleep(gap);
     }
@@ -128,6 +128,7 @@ static void testHandlerAnywhere(void **state)
     pthread_t me = pthread_self();
     HsInt n = many(20000000) / 4 * 4;
     listen(SIGUSR1, callFromHandler);
+    summing = 0;
     pthread_t pesterer = spawn(pester, &me);
     assert_int_equal(runWith(&sumUp_closure, CAPSTAN_SMALL_INT(n)), n / 4 * 6);
     joinThread(pesterer);

@@ -181,11 +181,7 @@ bool performCollection(bool major, RtsGcCause cause)
     Task *task = newTask();
     if (task == NULL) return false;
     uint64_t began = osMonotonicNanos();
-    while (!stopWorld(NULL, 0)) waitForStopper();
-    if (numCapabilities == 0) {
-        leaveStopped();
-        return false;
-    }
+    if (!stopFromOutside()) return false;
     bool ok = collectStopped(began, 0, major, cause, &c);
     /* While the world is stopped: the end of the runtime comes before this, or waits for it. */
     releasesRunning++;
@@ -198,12 +194,8 @@ bool performCollection(bool major, RtsGcCause cause)
 bool clearMemory(void)
 {
     Nursery *nurseries[MAX_CAPABILITIES];
-    while (!stopWorld(NULL, 0)) waitForStopper();
+    if (!stopFromOutside()) return false;
     unsigned n = numCapabilities;
-    if (n == 0) {
-        leaveStopped();
-        return false;
-    }
     for (unsigned i = 0; i < n; i++) nurseries[i] = &capabilities[i].nursery;
     clearUnused(nurseries, n);
     restartWorld(NULL);
@@ -473,10 +465,10 @@ static bool isAllFree(void)
 static bool isStill(void)
 {
     uint64_t stamp = 0;
-    while (!stopWorld(NULL, 0)) waitForStopper();
-    for (unsigned i = 0, n = numCapabilities; i < n; i++) stamp = stamp * 31 + (uintptr_t)capabilities[i].nursery.r.hp;
-    if (numCapabilities == 0) leaveStopped();
-    else restartWorld(NULL);
+    if (stopFromOutside()) {
+        for (unsigned i = 0, n = numCapabilities; i < n; i++) stamp = stamp * 31 + (uintptr_t)capabilities[i].nursery.r.hp;
+        restartWorld(NULL);
+    }
     bool still = stamp == idleness.stamp;
     idleness.stamp = stamp;
     return still;

@@ -118,4 +118,12 @@ void waitForStopper(void)
     osFutexWait(&stop.stopping, 1, 10 * 1000 * 1000);
 }
 
+bool stopFromOutside(void)
+{
+    while (!stopWorld(NULL, 0)) waitForStopper();
+    if (numCapabilities != 0) return true;
+    leaveStopped();
+    return false;
+}
+
 uint64_t lastStopNanos(void) { return stop.took; }

@@ -18,6 +18,8 @@ void restartWorld(Capability *mine);
 void leaveStopped(void);
 /* For who holds no capability and lost: sleep until the other stop is over. */
 void waitForStopper(void);
+/* Stop the world for who holds no capability, whoever else wants to; restartWorld(NULL) ends that.  false: there is no runtime, and nothing is stopped. */
+bool stopFromOutside(void);
 /* How long the last stopWorld took, nanoseconds. */
 uint64_t lastStopNanos(void);
 

@@ -129,11 +129,7 @@ static RtsStatus forget(const void *lo, const void *hi)
     revertStaticsIn(lo, hi);
     forgetForeignExports(lo, hi);
     if (numCapabilities == 0 || !performCollection(true, RtsGcUnload)) return RTS_OK;
-    while (!stopWorld(NULL, 0)) waitForStopper();
-    if (numCapabilities == 0) {
-        leaveStopped();
-        return RTS_OK;
-    }
+    if (!stopFromOutside()) return RTS_OK;
     RtsStatus status = searchModule(lo, hi);
     const char *found = search.found;
     restartWorld(NULL);

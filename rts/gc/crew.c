@@ -140,9 +140,11 @@ void helpCollect(unsigned own)
     } while (!atomic_compare_exchange_weak_explicit(&crewState, &state, state - 65536 + 1, memory_order_acquire, memory_order_relaxed));
     GcThread *g = &collectors[atomic_fetch_add_explicit(&crew.size, 1, memory_order_relaxed)];
     unsigned home = own < crew.count ? own : (unsigned)(g - collectors) % crew.count;
+    uint64_t cpu = osThreadCpuNanos();
     beginCollector(g, crew.minor, true, home, crew.nurseries[home]->node);
     help(g);
     endCollector(g);
+    g->cpu = osThreadCpuNanos() - cpu;
     /* Release: what was copied here belongs to the leader now.  The world goes on once the last has left: nothing is touched after that. */
     if ((atomic_fetch_sub_explicit(&crewState, 1, memory_order_release) & 65535) == 1) osFutexWake(&crewState, 1);
 }

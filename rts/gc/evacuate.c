@@ -2,7 +2,6 @@
  * Everything is here twice, made from the same text: for one collecting thread alone, and for several. */
 #include "gc/fields.h"
 #include "gc/gct.h"
-#include "os/os.h"
 
 #include "base/report.h"
 #include "gc/crew.h"
@@ -435,7 +434,6 @@ void copyToNode(GcThread *g, unsigned node)
 void endCollector(GcThread *g)
 {
     giveReadyBack(g);
-    g->cpu = osThreadCpuNanos() - g->cpu;
     if (g->pending.chunk != NULL) freeBlocks(g->pending.chunk);
     g->pending = (WorkStack){ NULL, 0 };
 }
@@ -444,7 +442,6 @@ void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsig
 {
     g->number = (unsigned)(g - collectors);
     g->home = home;
-    g->cpu = osThreadCpuNanos();
     g->v = (Visitor){ .visit = evacuateRoot, .minor = minor };
     g->parallel = parallel;
     g->words = g->promoted = 0;

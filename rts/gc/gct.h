@@ -64,7 +64,7 @@ typedef struct GcThread_ {
     Block *holeBlock;       /* the old block whose holes are being filled, from holeAt on */
     StgWord *holeAt;
     size_t words, promoted; /* copied; and of these, into the old space */
-    uint64_t cpu;           /* nanoseconds of the processor; while it collects, when it began */
+    uint64_t cpu;           /* nanoseconds of the processor; of a helper, when it has ended */
 } __attribute__((aligned(128))) GcThread;
 
 extern GcThread collectors[MAX_COLLECTORS];

@@ -13,7 +13,6 @@
  *     PORT/init_stack.c     archInitStack
  *     PORT/call.S           archCall
  *     PORT/adjustor.S       archAdjustorEntry, archAdjustorTemplate
- *     PORT/place_args.c     archPlaceArgs
  *     PORT/probe.S          for the tests only: see probe.h
  *
  * Offsets reach the assembly through arch_offsets.h, which the build makes from offsets.c; no number is written

@@ -49,6 +49,8 @@ static inline __attribute__((always_inline)) uintptr_t archStackPointer(void)
 /* The registers that C passes arguments in. */
 #define ARCH_INTEGER_ARGS 8
 #define ARCH_FLOAT_ARGS 8
+/* Floats beyond those go on the stack, variadic ones are no exception (AAPCS64, 6.8.2).  A word each there: so it is on Linux, other systems pack them. */
+#define ARCH_FLOATS_AS_INTEGERS 0
 
 /* Stubs of adjustors never have GHC's parameter that means nothing: its text has it on x86-64 only. */
 #define ARCH_STUB_DUMMY_AFTER 0

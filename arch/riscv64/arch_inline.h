@@ -45,6 +45,8 @@ static inline __attribute__((always_inline)) uintptr_t archStackPointer(void)
 /* The registers that C passes arguments in. */
 #define ARCH_INTEGER_ARGS 8
 #define ARCH_FLOAT_ARGS 8
+/* Floats beyond those, and all variadic ones, go where integers go (LP64D). */
+#define ARCH_FLOATS_AS_INTEGERS 1
 
 /* Stubs of adjustors never have GHC's parameter that means nothing: its text has it on x86-64 only. */
 #define ARCH_STUB_DUMMY_AFTER 0

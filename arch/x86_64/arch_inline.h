@@ -39,6 +39,8 @@ static inline __attribute__((always_inline)) uintptr_t archStackPointer(void)
 /* The registers that C passes arguments in. */
 #define ARCH_INTEGER_ARGS 6
 #define ARCH_FLOAT_ARGS 8
+/* Floats beyond those go on the stack, variadic ones are no exception (System V ABI, 3.2.3; that their count is in al is archCall's business). */
+#define ARCH_FLOATS_AS_INTEGERS 0
 
 /* GHC's stubs for adjustors take a parameter that means nothing after so many that are integers, if there are so many; 0: never. */
 #define ARCH_STUB_DUMMY_AFTER 6

@@ -121,7 +121,7 @@ CAPSTAN_IO(parkWithStack, box)
     rts_addScanner(stack, &s.scanner);
     for (int i = 0; i < 64; i++) rts_pushSlot(&s, numbered(stack->cap, i));
     rts_takeMVar(stack, box);
-    for (int i = 0; i < 64; i++) CHECK(numberIn(memory[i]) == i);
+    for (int i = 0; i < 64; i++) CHECK(numberIn(s.base[i]) == i);
     rts_removeScanner(stack, &s.scanner);
     CAPSTAN_UNROOT(stack);
     makeNote(1);

@@ -2,6 +2,7 @@
 
 #include "base/lock.h"
 #include "base/report.h"
+#include "module.h"
 #include "os/memory.h"
 #include "stable_ptr.h"
 
@@ -46,7 +47,6 @@ static bool isStarted(const struct ForeignExportsList *list)
     return e != NULL;
 }
 
-/* Before main there is no runtime, and no lock is taken. */
 static void startLate(const struct ForeignExportsList *list)
 {
     bool ok = true;
@@ -58,6 +58,7 @@ static void startLate(const struct ForeignExportsList *list)
 
 void registerForeignExports(struct ForeignExportsList *list)
 {
+    keepModuleOf(list); /* before anybody can find the list */
     struct ForeignExportsList *head = atomic_load(&exportLists);
     do list->next = head;
     while (!atomic_compare_exchange_weak(&exportLists, &head, list));
@@ -105,18 +106,23 @@ static void unlinkList(struct ForeignExportsList *list)
     before->next = list->next;
 }
 
-static void unlinkLists(const void *lo, const void *hi)
+static struct ForeignExportsList *unlinkLists(const void *lo, const void *hi)
 {
+    struct ForeignExportsList *taken = NULL;
     for (struct ForeignExportsList *list = atomic_load(&exportLists), *next; list != NULL; list = next) {
         next = list->next;
-        if (isIn(list, lo, hi)) unlinkList(list);
+        if (!isIn(list, lo, hi)) continue;
+        unlinkList(list);
+        list->next = taken;
+        taken = list;
     }
+    return taken;
 }
 
-void forgetForeignExports(const void *lo, const void *hi)
+struct ForeignExportsList *takeForeignExports(const void *lo, const void *hi)
 {
     acquireLock(&exports.lock);
-    unlinkLists(lo, hi);
+    struct ForeignExportsList *taken = unlinkLists(lo, hi);
     for (Export **link = &exports.made, *e; (e = *link) != NULL;) {
         if (!isIn(e->list, lo, hi)) {
             link = &e->next;
@@ -127,6 +133,15 @@ void forgetForeignExports(const void *lo, const void *hi)
         rtsFree(e);
     }
     releaseLock(&exports.lock);
+    return taken;
+}
+
+void putForeignExportsBack(struct ForeignExportsList *taken)
+{
+    for (struct ForeignExportsList *next; taken != NULL; taken = next) {
+        next = taken->next;
+        registerForeignExports(taken);
+    }
 }
 
 void renewForeignExports(void)

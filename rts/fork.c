@@ -7,6 +7,7 @@
 #include "exception.h"
 #include "finalizer.h"
 #include "foreign_export.h"
+#include "module.h"
 #include "interrupt.h"
 #include "os/memory.h"
 #include "os/os.h"
@@ -23,6 +24,7 @@
 #include "submit.h"
 #include "thunk.h"
 #include "timekeeper.h"
+#include "unload.h"
 #include "weak.h"
 #include "weak_table.h"
 #include "worker.h"
@@ -117,6 +119,8 @@ static void enterChild(void)
     forgetStablePtrs();
     forgetStableLock();
     renewForeignExports();
+    renewModules();
+    forgetUnload();
     forgetAdjustors();
     forgetSignatures();
     forgetWeaks();

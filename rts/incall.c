@@ -577,17 +577,16 @@ void abandonTask(Task *task)
 }
 
 /* Something that stops the world, for a thread that may be doing anything. */
-static void withoutCapability(const char *what, bool (*act)(void))
+static void withoutCapability(const char *what, RtsStatus (*act)(void))
 {
-    Task *task = myTask;
-    RtsStatus refused = task != NULL && task->finalizing ? RTS_IN_FINALIZER : task != NULL && task->cap != NULL ? RTS_HOLDS_CAPABILITY : RTS_OK;
-    if (refused == RTS_OK && (numCapabilities == 0 || !act())) refused = RTS_NOT_STARTED;
+    RtsStatus refused = mayStopWorld();
+    if (refused == RTS_OK) refused = numCapabilities == 0 ? RTS_NOT_STARTED : act();
     if (refused != RTS_OK) reportError(refused, "%s: %s", what, rts_statusText(refused));
     retireTemporary();
 }
 
-static bool performMajor(void) { return performCollection(true, RtsGcRequest); }
-static bool performMinor(void) { return performCollection(false, RtsGcRequest); }
+static RtsStatus performMajor(void) { return performCollection(true, RtsGcRequest); }
+static RtsStatus performMinor(void) { return performCollection(false, RtsGcRequest); }
 
 void hs_perform_gc(void) { withoutCapability("hs_perform_gc", performMajor); }
 void hs_perform_major_gc(void) { withoutCapability("hs_perform_major_gc", performMajor); }

@@ -15,6 +15,7 @@
 #include <errno.h>
 
 void (*startFinalizers)(Capability *cap);
+void (*tryUnloading)(bool here);
 
 /* ---- Yielding ---- */
 
@@ -25,6 +26,7 @@ void suspendThread(Stack *stack)
     Capability *cap = stack->cap;
     incall->epoch = currentEpoch;
     incall->suspended = true;
+    stack->sp = (void *)archStackPointer(); /* for lookAtInCallStack (unload.c) */
     incall->task->cap = NULL;
     incall->task->last = cap;
     stopCounting(cap);
@@ -155,7 +157,9 @@ static bool collectHere(Task *task)
     if (!stopWorld(task->cap, 0)) return false;
     bool ok = collectStopped(began, task->cap->no, false, atomic_exchange(&heap.cause, RtsGcAllocation), &c);
     restartWorld(task->cap);
-    if (ok) afterCollection(task, &c);
+    if (!ok) return true;
+    afterCollection(task, &c);
+    if (c.major) tryUnloading(false);
     return true;
 }
 
@@ -165,41 +169,50 @@ static bool collectNow(Stack *stack)
     return collectHere(holderOf(stack->cap)) || yieldCapability(stack);
 }
 
+RtsStatus mayStopWorld(void)
+{
+    Task *task = getMyTask();
+    return task != NULL && task->finalizing ? RTS_IN_FINALIZER : task != NULL && task->cap != NULL ? RTS_HOLDS_CAPABILITY : RTS_OK;
+}
+
 /* Collections of threads without a capability that have still to tell the host. */
 static _Atomic uint32_t releasesRunning;
 
 void forgetSchedule(void) { releasesRunning = 0; }
+
+bool isReleaseRunning(void) { return releasesRunning != 0; }
 
 void awaitReleases(void)
 {
     for (uint32_t n; (n = releasesRunning) != 0;) osFutexWait(&releasesRunning, n, -1);
 }
 
-bool performCollection(bool major, RtsGcCause cause)
+RtsStatus performCollection(bool major, RtsGcCause cause)
 {
     RtsCollection c;
     Task *task = newTask();
-    if (task == NULL) return false;
+    if (task == NULL) return RTS_NO_MEMORY;
     uint64_t began = osMonotonicNanos();
-    if (!stopFromOutside()) return false;
+    if (!stopFromOutside()) return RTS_NOT_STARTED;
     bool ok = collectStopped(began, 0, major, cause, &c);
     /* While the world is stopped: the end of the runtime comes before this, or waits for it. */
     releasesRunning++;
     restartWorld(NULL);
     if (ok) afterCollection(task, &c);
     if (--releasesRunning == 0) osFutexWake(&releasesRunning, INT32_MAX);
-    return true;
+    if (ok && c.major && cause != RtsGcUnload) tryUnloading(true);
+    return ok ? RTS_OK : RTS_NO_MEMORY;
 }
 
-bool clearMemory(void)
+RtsStatus clearMemory(void)
 {
     Nursery *nurseries[MAX_CAPABILITIES];
-    if (!stopFromOutside()) return false;
+    if (!stopFromOutside()) return RTS_NOT_STARTED;
     unsigned n = numCapabilities;
     for (unsigned i = 0; i < n; i++) nurseries[i] = &capabilities[i].nursery;
     clearUnused(nurseries, n);
     restartWorld(NULL);
-    return true;
+    return RTS_OK;
 }
 
 void rts_collect(Stack *stack, bool major)
@@ -371,6 +384,7 @@ static void leaveForCall(Stack *stack, Task *task)
     carryDebts(cap, stack->tso);
     setWhy(stack->tso, ThreadBlockedOnCCall);
     task->calling = stack->tso;
+    stack->sp = (void *)archStackPointer(); /* for lookAtOwnStack (unload.c) */
     task->callEpoch = currentEpoch;
     workerCallBegins(cap);
     task->cap = NULL;

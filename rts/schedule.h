@@ -30,16 +30,22 @@ Capability *takeForSuspended(InCall *incall);
 /* The same for the unbound thread whose safe call the worker is in, which is over. */
 Capability *takeAfterCall(Task *task);
 
-/* Collect for who holds no capability.  false: there is no runtime. */
-bool performCollection(bool major, RtsGcCause cause);
+/* Collect for who holds no capability.  RTS_NOT_STARTED; RTS_NO_MEMORY: nothing was collected. */
+RtsStatus performCollection(bool major, RtsGcCause cause);
 /* Overwrite what nothing lives in.  Context and answer: the same. */
-bool clearMemory(void);
+RtsStatus clearMemory(void);
+/* RTS_OK: the calling thread may stop the world from outside. */
+RtsStatus mayStopWorld(void);
 
 /* A collection made finalizers due: let them run.  cap: the caller's, or NULL.  Set by finalizer.c. */
 extern void (*startFinalizers)(Capability *cap);
+/* A full collection is over: modules may go.  here: the caller holds no capability and has time.  Set by unload.c. */
+extern void (*tryUnloading)(bool here);
 
 /* Wait until release functions and hooks that follow such collections have run.  Context: exit. */
 void awaitReleases(void);
+/* Whether any are being run. */
+bool isReleaseRunning(void);
 
 /* Startup.  idle_ns: how long all must rest before a collection looks for threads that are blocked for ever. */
 void initSchedule(uint64_t idle_ns);

@@ -14,6 +14,13 @@ char updateFrameTag[1];
 /* Thread-locals lie where a thread's stack begins, but for the main thread. */
 static bool isShallow(uintptr_t sp) { return (uintptr_t)&myTask - sp < SHALLOW; }
 
+/* As long as the bounds were not asked for it has not gone deeper than the guess, and a little. */
+uintptr_t stackEnd(const Task *task, uintptr_t sp)
+{
+    if (sp - task->lo < task->hi - task->lo) return task->hi;
+    return task->locals - sp < SHALLOW + FIRST_GUESS + STACK_HEADROOM ? task->locals : 0;
+}
+
 /* false: the thread runs on a stack of the host's own making. */
 static bool askForBounds(Task *task, Stack *stack, uintptr_t sp)
 {

@@ -21,6 +21,9 @@ static inline bool adoptStack(Task *task, Stack *stack, uintptr_t sp)
 /* The same on a stack of unknown bounds. */
 void findStackBounds(Task *task, Stack *stack, uintptr_t sp);
 
+/* Where the stack ends on which this task's in-calls are that have come down to sp; 0: unknown. */
+uintptr_t stackEnd(const Task *task, uintptr_t sp);
+
 /* The stack pointer is below the limit.  Looks again, if the limit was a guess; true: it is an overflow. */
 bool isStackOverflow(Stack *stack, uintptr_t sp);
 

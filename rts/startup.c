@@ -171,6 +171,7 @@ static void startScheduler(const RtsConfig *c)
     initFinalizers();
     initExternalMemory();
     startAdjustors();
+    initUnload();
 }
 
 static RtsStatus startRuntime(const RtsConfig *c, char *message, size_t size)
@@ -356,6 +357,7 @@ void hs_exit(void)
     bool surplus = startup.users == 0;
     if (!surplus && --startup.users == 0) endRuntime();
     releaseLock(&startup.lock);
+    unloadModules();
     if (surplus) reportError(RTS_NOT_STARTED, "hs_exit: more calls than of hs_init");
 }
 

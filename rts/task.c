@@ -101,6 +101,7 @@ static Task *makeTask(bool worker)
     task->last = tasks.noCapability;
     task->node = topologyCurrentNode();
     task->id = osThreadId();
+    task->locals = (uintptr_t)&myTask;
     task->worker = worker;
     if (threadIsDying || !tasks.haveKey) task->flags |= TASK_TEMPORARY;
     else if (pthread_setspecific(tasks.key, task) != 0) task->flags |= TASK_TEMPORARY;

@@ -71,6 +71,7 @@ struct Task_ {
     unsigned node;           /* [owner] NUMA node, when the Task was made */
     unsigned preferred;      /* [owner] capability, with TASK_PREFERS */
     uintptr_t lo, hi;        /* [owner] bounds of the stack that in-calls use, as far as known */
+    uintptr_t locals;        /* [const] where its thread-locals are: behind the end of its stack, in the same mapping, but for the main thread */
     uint64_t id;             /* [const] the operating system's number of the thread */
     _Atomic(struct Adjustor_ *) through; /* [owner to write] the adjustor that it is calling through: adjustor_pool.h */
     bool worker;             /* [const] the runtime's own; runs unbound threads */

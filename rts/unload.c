@@ -3,31 +3,84 @@
 #include "adjustor_pool.h"
 #include "foreign_export.h"
 #include "language.h"
+#include "module.h"
 #include "os/memory.h"
+#include "os/os.h"
 #include "schedule.h"
+#include "stack.h"
 #include "statics.h"
 #include "stop.h"
+#include "task.h"
 #include "weak.h"
+#include "worker.h"
 
 #include <string.h>
+
+/* ---- Stacks: anything that looks like an address in the module ---- */
+
+typedef struct {
+    uintptr_t lo, size;    /* the module */
+    const char *found;     /* what refers to it */
+    const Task *asker;     /* whose stack is not looked at: the bounds are what it says itself; or NULL */
+} Suspect;
+
+static void accuse(Suspect *s, const char *what)
+{
+    if (s->found == NULL) s->found = what;
+}
+
+/* Return addresses may be signed: the signature is in the bits that addresses of programs have not. */
+#define ADDRESS_BITS (((uintptr_t)1 << 48) - 1)
+
+__attribute__((no_sanitize("address", "thread"))) static bool isNamedBetween(const Suspect *s, const void *from, uintptr_t to)
+{
+    for (const uintptr_t *word = from; (uintptr_t)word < to; word++)
+        if ((*word & ADDRESS_BITS) - s->lo < s->size) return true;
+    return false;
+}
+
+/* An unbound thread's own stack: it switched away from it, or left it for a safe call. */
+static void lookAtOwnStack(const StgTSO *tso, Suspect *s)
+{
+    const Stack *stack = tso->stack;
+    if (stack == NULL || isBound(tso)) return;
+    bool known = (uintptr_t)stack->sp - stack->lo < stack->hi - stack->lo; /* else it was never off it */
+    if (isNamedBetween(s, known ? stack->sp : (const void *)stack->lo, stack->hi)) accuse(s, "a thread is inside of it");
+}
+
+/* The stack of an OS thread, from where it was suspended up to its end: the stub that called in is above the in-call. */
+static void lookAtInCallStack(const InCall *i, Suspect *s)
+{
+    uintptr_t sp = (uintptr_t)i->stack.sp, end = stackEnd(i->task, sp);
+    if (sp == 0) return; /* it has not evaluated anything yet */
+    if (end == 0) accuse(s, "a call is in progress on a stack of which nothing is known");
+    else if (isNamedBetween(s, i->stack.sp, end)) accuse(s, "a call is inside of it");
+}
+
+static void lookAtTaskStacks(Task *task, void *suspect)
+{
+    Suspect *s = suspect;
+    for (const InCall *i = task->incall; i != NULL && task != s->asker; i = i->prev) lookAtInCallStack(i, s);
+    if (task->calling != NULL) lookAtOwnStack(task->calling, s);
+    if (isCFinalizerRunning()) accuse(s, "C finalizers are being called");
+    if (isReleaseRunning()) accuse(s, "a collection is still telling the host");
+}
 
 /* ---- The search: everything that the roots reach, with the world stopped ---- */
 
 static struct {
     Visitor v;
-    uintptr_t lo, size;    /* the module */
-    const char *found;     /* what refers to it */
+    Suspect module;
     uint64_t *seen;        /* a bit for each word of the heap's used part */
     HaskellObj *todo;      /* objects to be looked into */
     size_t depth, room;
     bool noMemory;
 } search; /* [stopped] */
 
-static bool isInside(const void *p) { return (uintptr_t)p - search.lo < search.size; }
-static void find(const char *what)
-{
-    if (search.found == NULL) search.found = what;
-}
+static bool isInside(const void *p) { return (uintptr_t)p - search.module.lo < search.module.size; }
+static void find(const char *what) { accuse(&search.module, what); }
+static const void *from(void) { return (const void *)search.module.lo; }
+static const void *to(void) { return (const void *)(search.module.lo + search.module.size); }
 
 static bool firstVisit(HaskellObj obj)
 {
@@ -52,7 +105,7 @@ static bool growTodo(void)
 static void lookAtSlot(Visitor *v, HaskellObj *slot)
 {
     HaskellObj obj = *slot;
-    if (rts_isImmediate(obj) || obj == NULL) return;
+    if (rts_isImmediate(obj) || obj == NULL || isInside(slot)) return; /* what it holds itself goes with it */
     if (!isInHeap(obj)) {
         if (isInside(obj)) find("a static closure of it can be reached");
     } else if (firstVisit(obj)) {
@@ -84,71 +137,161 @@ static void lookIntoObject(HaskellObj obj)
 
 static void lookAtThread(StgTSO *tso, void *unused)
 {
-    if (isScannerIn(tso, (const void *)search.lo, (const void *)(search.lo + search.size))) find("a thread has a root scanner of it");
+    if (isScannerIn(tso, from(), to())) find("a thread has a root scanner of it");
+    if (whyOf(tso) != THREAD_FREE) lookAtOwnStack(tso, &search.module);
 }
 static void lookAtTask(Task *task, void *unused)
 {
     for (InCall *i = task->incall; i != NULL; i = i->prev) lookAtThread(&i->tso, NULL);
+    lookAtTaskStacks(task, &search.module);
 }
 
 static void lookAround(void)
 {
     eachThread(lookAtThread, NULL);
     eachTask(lookAtTask, NULL);
-    if (anyCFinalizerIn((const void *)search.lo, (const void *)(search.lo + search.size))) find("a C finalizer of it is still to be called");
-    if (anyAdjustorIn((const void *)search.lo, (const void *)(search.lo + search.size))) find("a C function pointer with a stub of it is in use");
+    if (anyCFinalizerIn(from(), to())) find("a C finalizer of it is still to be called");
+    if (anyAdjustorIn(from(), to())) find("a C function pointer with a stub of it is in use");
     gcThreads.begin();
     for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(&search.v);
     for (const GcTable *const *t = heap.tables; *t != NULL; t++)
         if ((*t)->visitKept != NULL) (*t)->visitKept(&search.v);
     do {
-        while (search.depth > 0 && search.found == NULL) lookIntoObject(search.todo[--search.depth]);
-    } while (search.found == NULL && gcThreads.scan(&search.v));
+        while (search.depth > 0 && search.module.found == NULL) lookIntoObject(search.todo[--search.depth]);
+    } while (search.module.found == NULL && gcThreads.scan(&search.v));
     while (gcThreads.scan(&search.v)) {} /* who was reached is not left behind in the collector's list */
 }
 
 /* Context: the world is stopped. */
-static RtsStatus searchModule(const void *lo, const void *hi)
+static RtsStatus searchModule(const void *lo, const void *hi, const Task *asker)
 {
     memset(&search, 0, sizeof search);
     search.v.visit = lookAtSlot;
-    search.lo = (uintptr_t)lo;
-    search.size = (uintptr_t)hi - search.lo;
+    search.module = (Suspect){ (uintptr_t)lo, (uintptr_t)hi - (uintptr_t)lo, NULL, asker };
     search.seen = rtsCalloc(usedMegablocks() * (MEGABLOCK_BYTES / sizeof(StgWord) / 64) + 1, sizeof *search.seen);
     if (search.seen != NULL) lookAround();
-    RtsStatus status = search.found != NULL ? RTS_BUSY : search.seen == NULL || search.noMemory ? RTS_NO_MEMORY : RTS_OK;
+    RtsStatus status = search.module.found != NULL ? RTS_BUSY : search.seen == NULL || search.noMemory ? RTS_NO_MEMORY : RTS_OK;
     rtsFree(search.seen);
     rtsFree(search.todo);
     return status;
 }
 
-/* ---- The operation ---- */
+/* ---- Made code, and modules that the host closes itself ---- */
+
+/* Stop and search; revert: if nothing is found, revert the static closures there.  RTS_NOT_STARTED: there is no runtime. */
+static RtsStatus searchStopped(const void *lo, const void *hi, const Task *asker, bool revert, const char **found)
+{
+    if (!stopFromOutside()) return RTS_NOT_STARTED;
+    RtsStatus status = searchModule(lo, hi, asker);
+    *found = search.module.found;
+    if (status == RTS_OK && revert) revertStaticsIn(lo, hi);
+    restartWorld(NULL);
+    return status;
+}
 
 static RtsStatus forget(const void *lo, const void *hi)
 {
+    const char *found;
     revertStaticsIn(lo, hi);
-    forgetForeignExports(lo, hi);
-    if (numCapabilities == 0 || !performCollection(true, RtsGcUnload)) return RTS_OK;
-    if (!stopFromOutside()) return RTS_OK;
-    RtsStatus status = searchModule(lo, hi);
-    const char *found = search.found;
-    restartWorld(NULL);
-    if (found != NULL) reportError(RTS_BUSY, "rts_forgetStatics: the module is still in use: %s", found);
+    takeForeignExports(lo, hi);
+    RtsStatus status = numCapabilities == 0 ? RTS_NOT_STARTED : performCollection(true, RtsGcUnload);
+    if (status == RTS_OK) status = searchStopped(lo, hi, getMyTask(), false, &found);
+    if (status == RTS_BUSY) reportError(RTS_BUSY, "rts_forgetStatics: the module is still in use: %s", found);
     if (status == RTS_OK) freeInfoTablesIn(lo, hi);
-    return status;
+    return status == RTS_NOT_STARTED ? RTS_OK : status;
 }
 
 RtsStatus rts_forgetStatics(const void *lo, const void *hi)
 {
-    Task *task = getMyTask();
-    RtsStatus status = (uintptr_t)lo > (uintptr_t)hi ? RTS_BAD_ARGUMENT
-                       : task != NULL && task->finalizing ? RTS_IN_FINALIZER
-                       : task != NULL && task->cap != NULL ? RTS_HOLDS_CAPABILITY : RTS_OK;
+    RtsStatus status = (uintptr_t)lo > (uintptr_t)hi ? RTS_BAD_ARGUMENT : mayStopWorld();
     if (status != RTS_OK) {
         reportError(status, "rts_forgetStatics: %s", rts_statusText(status));
         return status;
     }
     status = forget(lo, hi);
+    if (status == RTS_OK) unpinModulesIn(lo, hi);
     retireTemporary();
     return status;
 }
+
+/* ---- Modules that the host has given away ---- */
+
+static _Atomic bool unloading; /* one thread is at it; who comes then leaves it to that, or to the next collection */
+
+/* Without a runtime there is no heap to be searched, and nobody who holds a capability: but some may still be on their way out of a safe call. */
+static RtsStatus searchStacks(const void *lo, const void *hi, const char **found)
+{
+    Suspect s = { (uintptr_t)lo, (uintptr_t)hi - (uintptr_t)lo, NULL, NULL };
+    eachTask(lookAtTaskStacks, &s);
+    *found = s.found;
+    return s.found != NULL ? RTS_BUSY : RTS_OK;
+}
+
+/* Steps 2 to 5 of unload.h. */
+static RtsStatus isolate(const void *lo, const void *hi, const char **found)
+{
+    RtsStatus status = searchStopped(lo, hi, NULL, true, found);
+    if (status == RTS_OK) status = performCollection(true, RtsGcUnload);
+    if (status == RTS_OK) status = searchStopped(lo, hi, NULL, false, found);
+    return status == RTS_NOT_STARTED ? searchStacks(lo, hi, found) : status;
+}
+
+static void closeAndLook(Module *m, unsigned given, struct ForeignExportsList *exports)
+{
+    struct OsModule before;
+    uintptr_t lo = m->lo;
+    bool known = osModuleOfHandle(m->handle, &before);
+    closeModule(m, given);
+    void *still = known ? osKeepModule(&before) : NULL;
+    logLine(RTS_LOG_DEBUG, "rts_unloadModule: %s %s", known ? before.name : "?", still == NULL ? "is unloaded" : "stays: there are other handles");
+    if (still == NULL) return;
+    if (!isModulePinned(lo)) putForeignExportsBack(exports); /* else it went and came again */
+    osCloseModule(still);
+}
+
+static void tryModule(Module *m, unsigned given)
+{
+    const char *found = NULL;
+    const void *lo = (const void *)m->lo, *hi = (const void *)m->hi;
+    struct ForeignExportsList *exports = takeForeignExports(lo, hi);
+    RtsStatus status = isolate(lo, hi, &found);
+    if (status == RTS_OK) {
+        freeInfoTablesIn(lo, hi);
+        closeAndLook(m, given, exports);
+        return;
+    }
+    putForeignExportsBack(exports);
+    if (found != NULL) logLine(RTS_LOG_DEBUG, "rts_unloadModule: the module at %p stays: %s", lo, found);
+    else reportError(status, "rts_unloadModule: %s", rts_statusText(status));
+}
+
+void unloadModules(void)
+{
+    if (!isAnyModuleGiven() || atomic_exchange(&unloading, true)) return;
+    unsigned given;
+    for (Module *m = nextGivenModule(true, &given); m != NULL; m = nextGivenModule(false, &given)) tryModule(m, given);
+    unloading = false;
+}
+
+RtsStatus rts_unloadModule(void *handle)
+{
+    RtsStatus status = giveModule(handle);
+    if (status != RTS_OK) reportError(status, "rts_unloadModule: %s", rts_statusText(status));
+    else if (numCapabilities == 0 && mayStopWorld() == RTS_OK) unloadModules();
+    return status;
+}
+
+static void tryAfterCollection(bool here)
+{
+    if (!isAnyModuleGiven()) return;
+    if (here) unloadModules();
+    else runOnWorker(unloadModules);
+}
+
+void initUnload(void)
+{
+    /* Once: who collected in the last runtime may be about to read it. */
+    if (tryUnloading != tryAfterCollection) tryUnloading = tryAfterCollection;
+}
+
+void forgetUnload(void) { unloading = false; }

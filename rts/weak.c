@@ -139,6 +139,8 @@ static void makeCDue(CFinalizer *list, const void *owner)
 
 bool haveDueCFinalizers(void) { return atomic_load_explicit(&weaks.cFirst, memory_order_relaxed) != NULL; }
 
+bool isCFinalizerRunning(void) { return weaks.running != 0; }
+
 /* Out of the list: those of this owner, or all. */
 static CFinalizer *takeCDue(const void *owner, bool all)
 {

@@ -48,6 +48,8 @@ extern const GcTable weakPointerTable;
 /* Are finalizers due?  Any thread; the answer may be old news, but for those of a collection that the caller has made. */
 bool haveDueFinalizers(void);
 bool haveDueCFinalizers(void);
+/* Whether any are being called. */
+bool isCFinalizerRunning(void);
 /* The due records, the first that died first, through dueNext; they are the caller's to run (takeFinalizer).  Context: the caller holds a capability. */
 Weak *takeDueWeaks(void);
 /* Back to the front of the due list. */

@@ -97,10 +97,21 @@ CAPSTAN_API HaskellObj rts_mkBytesExternalCounted(Capability *cap, void *bytes, 
  * variables there are as if never used, and its export lists are unlinked: both for good, whatever the answer.  Then the heap is collected and searched.
  * RTS_OK: nothing refers to the range any more.  RTS_BUSY: something does, and the module must stay: an object or a static closure that can be reached, a
  * stable pointer, a finalizer or release function, a scanner, a function pointer into it (rts_mkFunPtr, a foreign import, an adjustor's stub), an info table of rts_newInfoTable that is in use (those that are not are freed).  The error
- * hook hears what was found first.  Call again when it may be gone.
+ * hook hears what was found first.  Call again when it may be gone.  With RTS_OK the runtime's own handle to a shared object there is closed: dlclose of the host's
+ * then unloads it.  (For shared objects rts_unloadModule is simpler, and also sees threads that are inside of it.)
  * Context: any thread that holds no capability; nobody runs code of the module, or calls rts_forgetStatics for it, meanwhile.
  * Blocks: for one or two major collections.  Errors: RTS_HOLDS_CAPABILITY, RTS_NO_MEMORY, RTS_BAD_ARGUMENT (lo > hi).  RTS_OK without a runtime. */
 CAPSTAN_API RtsStatus rts_forgetStatics(const void *lo, const void *hi) CAPSTAN_SAFEPOINT;
+
+/* The host is done with a shared object that it loaded with dlopen: in place of dlclose(handle).  It is closed after the next full collection (hs_perform_gc,
+ * an idle one, or any other that copies everything; hs_exit) that finds nothing which refers to it, as for rts_forgetStatics, and no thread inside
+ * of its code; its static variables hold their initial values again then.  Each later one tries again; RTS_LOG_DEBUG says what was found.  Without a runtime it is closed at once.
+ * Each handle is given once; one that is still open elsewhere keeps the object loaded, as the loader counts them.
+ * An object that registered exports is kept loaded by the runtime, whatever the host closes: dlclose(handle) leaves it so for good.
+ * Context: any; no call of a C function of the object is in progress or begins later, but through another handle.  Destructors may run on any thread that
+ * collects, or on one of the runtime's.
+ * Owns: takes the handle.  Errors: RTS_BAD_ARGUMENT (the program itself), RTS_NO_MEMORY: the handle was not taken.  See: unloadNativeObj of GHC. */
+CAPSTAN_API RtsStatus rts_unloadModule(void *handle);
 
 #ifdef __cplusplus
 }

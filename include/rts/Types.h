@@ -110,8 +110,9 @@ __extension__ struct ForeignExportsList {
     StgPtr exports[];
 };
 
-/* Link an export list.  Called by constructors; before main it allocates nothing and needs no runtime.  In a shared object that is loaded while the runtime
- * runs, its closures get their stable pointers at once (without memory: RTS_NO_MEMORY through the error hook).  Before it is unloaded: rts_forgetStatics.
+/* Link an export list.  Called by constructors; needs no runtime, and for the program itself it allocates nothing.  In a shared object that is loaded while the
+ * runtime runs, its closures get their stable pointers at once.  A shared object is kept loaded from then on, whatever its host closes: rts_unloadModule
+ * (rts/Language.h).  Without memory for either: RTS_NO_MEMORY through the error hook.
  * See: registerForeignExports in GHC's ForeignExports.c. */
 CAPSTAN_API void registerForeignExports(struct ForeignExportsList *exports) CAPSTAN_NOSAFEPOINT;
 

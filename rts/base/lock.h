@@ -22,6 +22,7 @@ typedef enum {
     RANK_BUDGETS,    /* budget.c: growing the table, spare records */
     RANK_FINALIZERS, /* finalizer.c: batches of finalizers */
     RANK_EXPORTS,    /* foreign_export.c: unlinking lists, their stable pointers */
+    RANK_MODULES,    /* module.c: which shared objects are kept loaded */
     RANK_ADJUSTORS,  /* adjustor_pool.c: spare adjustors; signature.c: the table */
     RANK_STABLE,     /* stable_ptr.c: growing the table */
     RANK_STATICS,    /* statics.c: the list of static closures in use */

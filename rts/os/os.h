@@ -203,6 +203,23 @@ bool osWatchForks(void (*inChild)(void));
  * Errors: NULL, and *why, if there is none; *why is the system's text, until its next such call in this thread. */
 void *osFindSymbol(void *library, const char *symbol, const char **why);
 
+/* A shared object that the loader has loaded. */
+struct OsModule {
+    uintptr_t lo, hi; /* it lies between these */
+    char name[4096];  /* as the loader knows it */
+};
+
+/* The object that holds an address, or that a handle of dlopen means. Waits for the loader's lock, which its constructors are run under: they
+ * may call this. Errors: false when there is none, and for the program itself, which has no name and is never unloaded. */
+bool osFindModule(const void *address, struct OsModule *module);
+bool osModuleOfHandle(void *handle, struct OsModule *module);
+
+/* A handle of its own to an object that is loaded, so that it stays so; ended by osCloseModule, which may run its destructors and unmap it.
+ * Both wait for the loader's lock: no lock of ours may be held, nor a stop of the world, for what a constructor may want.
+ * Errors: NULL when it is not loaded any more, or memory is refused. */
+void *osKeepModule(const struct OsModule *module);
+void osCloseModule(void *handle);
+
 /* 64 bits to seed a generator with: different in each call and each process; not for secrets. */
 uint64_t osRandomSeed(void);
 

@@ -1,0 +1,3 @@
+/* C functions of plug.c. */
+#include "HsFFI.h"
+void plug_nap(HsInt *until);

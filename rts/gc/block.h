@@ -43,7 +43,7 @@ struct Block_ {
     Block *link;      /* list of the owner's */
     uint32_t blocks;  /* size of the group */
     uint32_t flags;   /* others look at it by blockFlags */
-    Block *todo;      /* collector: the next one with holes to be filled */
+    Block *todo;      /* collector: the next one with holes to be filled; of work that waits */
     uint32_t node;    /* [const] NUMA node, as topology.h numbers them */
     uint32_t live;    /* collector: words of objects that were marked */
 };

@@ -106,14 +106,9 @@ void sweepTables(bool minor)
 
 /* ---- From-space and to-space ---- */
 
-static size_t markFrom(Block *list)
+static void markFrom(Block *list)
 {
-    size_t words = 0;
-    for (Block *b = list; b != NULL; b = b->link) {
-        b->flags |= BLOCK_FROM;
-        words += (size_t)(b->free - b->start);
-    }
-    return words;
+    for (Block *b = list; b != NULL; b = b->link) b->flags |= BLOCK_FROM;
 }
 
 static size_t wordsIn(const Block *list)
@@ -269,12 +264,18 @@ static void verify(const char *when, Nursery *const *nurseries, unsigned count)
     ASSERT(bad == 0);
 }
 
+static size_t youngWords(Nursery *const *nurseries, unsigned count)
+{
+    size_t words = wordsIn(heap.aged);
+    for (unsigned i = 0; i < count; i++) words += wordsIn(nurseries[i]->blocks);
+    return words;
+}
+
 /* Memory for the worst case: everything lives, and each collecting thread leaves two blocks half empty. */
 static bool ensureSpace(Nursery *const *nurseries, unsigned count, bool major, unsigned helpers)
 {
     if (major) collectOpenBlocks();
-    size_t words = wordsIn(heap.aged) + (major ? wordsIn(heap.old) : 0);
-    for (unsigned i = 0; i < count; i++) words += wordsIn(nurseries[i]->blocks);
+    size_t words = youngWords(nurseries, count) + (major ? wordsIn(heap.old) : 0);
     return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + (helpers > 0 ? words / BLOCK_WORDS / 32 : 0) + (2 + READY_BLOCKS) * (helpers + 1) + (topologyNodes() > 1 ? 2 * count : 0));
 }
 
@@ -300,7 +301,9 @@ static size_t sweepInPlace(Nursery *const *nurseries, unsigned count, bool minor
 static void collect(Nursery *const *nurseries, unsigned count, unsigned own, bool minor, unsigned helpers, RtsCollection *out)
 {
     uint64_t cpu = osThreadCpuNanos();
+    size_t young = youngWords(nurseries, count) * sizeof(StgWord);
     Block *from = heap.aged, *oldFrom = NULL;
+    heap.promotesAll = minor && (isMarkingEnding() || doMostSurvive());
     heap.aged = NULL;
     markFrom(from);
     if (!minor) {
@@ -318,12 +321,12 @@ static void collect(Nursery *const *nurseries, unsigned count, unsigned own, boo
     sweepTables(minor);
     size_t copied = gatherSpaces(nurseries, count) * sizeof(StgWord);
     size_t inPlace = sweepInPlace(nurseries, count, minor);
-    for (unsigned i = 0; i < count; i++) emptyNursery(nurseries[i], dropBlock);
+    for (unsigned i = 0; i < count; i++) emptyNursery(nurseries[i], blocksToKeep(count, minor), dropBlock);
     freeFromSpace(from);
     freeFromSpace(oldFrom);
     heap.oldWords = (minor ? heap.oldWords : 0) + promotedWords() + inPlace / sizeof(StgWord);
     if (!minor) heap.unseenWords = 0;
-    noteCopied(copied, osThreadCpuNanos() - cpu, minor);
+    noteCopied(copied, young, osThreadCpuNanos() - cpu, minor);
     noteWork(out);
 }
 

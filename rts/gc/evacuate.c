@@ -24,73 +24,92 @@ static void lockPending(GcThread *g)
 }
 static void unlockPending(GcThread *g) { atomic_store_explicit(&g->lock, 0, memory_order_release); }
 
-/* In minor collections what others have is better left to them, unless it is much. */
-static unsigned worthStealing(const GcThread *g) { return g->v.minor ? 8 : 1; }
+/* In minor collections what others have is better left to them, unless there is more of it. */
+static unsigned worthStealing(const GcThread *g) { return g->v.minor ? 2 : 1; }
 
 #define CHUNK_WORK (BLOCK_BYTES / sizeof(Work))
 
-/* Context: the lock. */
-static Work *topOf(WorkStack *s) { return (Work *)(void *)s->chunk->start + s->count - 1; }
+static unsigned lengthOf(const WorkQueue *q) { return atomic_load_explicit(&q->length, memory_order_relaxed); }
+
+/* Context: the lock, for all that follow. */
+static Work *workAt(Block *chunk, size_t i) { return (Work *)(void *)chunk->start + i; }
 
 /* The calling code has seen to it that there is memory. */
-static void pushWork(WorkStack *s, Work w)
+static void pushWork(WorkQueue *q, Work w)
 {
-    if (s->chunk == NULL || s->count == CHUNK_WORK) {
+    if (q->newest == NULL || q->end == CHUNK_WORK) {
         Block *b = allocBlocks(1, 0);
         ASSERT(b != NULL);
-        b->link = s->chunk;
-        s->chunk = b;
-        s->count = 0;
+        b->link = NULL;
+        b->todo = q->newest;
+        if (q->newest != NULL) q->newest->link = b;
+        else q->oldest = b;
+        q->newest = b;
+        q->end = 0;
     }
-    s->count++;
-    *topOf(s) = w;
+    *workAt(q->newest, q->end++) = w;
+    atomic_store_explicit(&q->length, lengthOf(q) + 1, memory_order_relaxed);
 }
 
-static void dropWork(WorkStack *s)
+/* One has been taken out.  true: there is no other chunk; the last one stays for what comes. */
+static bool isLastChunk(WorkQueue *q)
 {
-    if (--s->count > 0 || s->chunk->link == NULL) return;
-    Block *b = s->chunk;
-    s->chunk = b->link;
-    s->count = CHUNK_WORK;
+    atomic_store_explicit(&q->length, lengthOf(q) - 1, memory_order_relaxed);
+    if (q->newest != q->oldest) return false;
+    if (q->begin == q->end) q->begin = q->end = 0;
+    return true;
+}
+
+static void dropNewest(WorkQueue *q)
+{
+    q->end--;
+    if (isLastChunk(q) || q->end != 0) return;
+    Block *b = q->newest;
+    q->newest = b->todo;
+    q->end = CHUNK_WORK;
     freeBlocks(b);
 }
+
+static void dropOldest(WorkQueue *q)
+{
+    q->begin++;
+    if (isLastChunk(q) || q->begin != CHUNK_WORK) return;
+    Block *b = q->oldest;
+    q->oldest = b->link;
+    q->begin = 0;
+    freeBlocks(b);
+}
+
+/* Context: any collecting thread. */
+static bool hasToSpare(const GcThread *g) { return lengthOf(&g->pending) >= worthStealing(leader()); }
 
 static void pushPending(GcThread *g, Block *b, StgWord *from, StgWord *to)
 {
     lockPending(g);
     pushWork(&g->pending, (Work){ b, from, to });
-    unsigned depth = atomic_load_explicit(&g->depth, memory_order_relaxed) + 1;
-    atomic_store_explicit(&g->depth, depth, memory_order_relaxed);
     unlockPending(g);
-    if (g->parallel && depth >= worthStealing(g)) crewHasWork();
+    if (g->parallel && hasToSpare(g)) crewHasWork();
 }
 
-/* Context: the lock.  The last that was pushed; of a long array a piece. */
-static Work takeLast(GcThread *g)
+/* Of a long array a piece is taken. */
+static Work take(WorkQueue *q, Work *at, void (*drop)(WorkQueue *))
 {
-    Work *top = topOf(&g->pending), w = *top;
-    if (w.block->flags & BLOCK_LARGE && w.to - w.from > PIECE_WORDS) {
-        w.to = top->from = w.from + PIECE_WORDS;
-        return w;
-    }
-    dropWork(&g->pending);
-    atomic_store_explicit(&g->depth, atomic_load_explicit(&g->depth, memory_order_relaxed) - 1, memory_order_relaxed);
+    Work w = *at;
+    if (w.block->flags & BLOCK_LARGE && w.to - w.from > PIECE_WORDS) w.to = at->from = w.from + PIECE_WORDS;
+    else drop(q);
     return w;
 }
 
-static bool popPending(GcThread *g, Work *w)
+/* Its owner takes what was copied last, which is still in the cache; others take what waits longest, which leads to most. */
+static bool takePending(GcThread *g, Work *w, bool owner)
 {
-    if (atomic_load_explicit(&g->depth, memory_order_relaxed) == 0) return false;
+    WorkQueue *q = &g->pending;
+    if (lengthOf(q) == 0) return false;
     lockPending(g);
-    bool any = atomic_load_explicit(&g->depth, memory_order_relaxed) != 0;
-    if (any) *w = takeLast(g);
+    bool any = lengthOf(q) != 0;
+    if (any) *w = owner ? take(q, workAt(q->newest, q->end - 1), dropNewest) : take(q, workAt(q->oldest, q->begin), dropOldest);
     unlockPending(g);
     return any;
-}
-
-static bool hasToSpare(const GcThread *g)
-{
-    return atomic_load_explicit(&g->depth, memory_order_relaxed) >= worthStealing(leader());
 }
 
 bool isWorkPending(void)
@@ -105,7 +124,7 @@ static bool steal(GcThread *g, Work *w)
     unsigned n = crewSize();
     for (unsigned i = 1; i < n; i++) {
         GcThread *victim = &collectors[(g->number + i) % n];
-        if (hasToSpare(victim) && popPending(victim, w)) return true;
+        if (hasToSpare(victim) && takePending(victim, w, false)) return true;
     }
     return false;
 }
@@ -380,7 +399,7 @@ static bool scavengeOwn(GcThread *g, Space *s)
 bool scavengeSome(GcThread *g)
 {
     Work w;
-    if (popPending(g, &w)) {
+    if (takePending(g, &w, true)) {
         scavengeWork(g, &w);
     } else if (!scavengeOwn(g, &g->to[TO_OLD]) && !scavengeOwn(g, &g->to[TO_AGED])) {
         if (!g->parallel || !steal(g, &w)) return false;
@@ -434,8 +453,8 @@ void copyToNode(GcThread *g, unsigned node)
 void endCollector(GcThread *g)
 {
     giveReadyBack(g);
-    if (g->pending.chunk != NULL) freeBlocks(g->pending.chunk);
-    g->pending = (WorkStack){ NULL, 0 };
+    if (g->pending.newest != NULL) freeBlocks(g->pending.newest);
+    g->pending = (WorkQueue){ 0 };
 }
 
 void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsigned node)

@@ -36,11 +36,12 @@ typedef struct {
     StgWord *from, *to;
 } Work;
 
-/* Work that waits, in chunks of memory: the one being filled first. */
+/* Work that waits, in chunks of memory: link leads to newer ones, todo to older ones. */
 typedef struct {
-    Block *chunk;
-    size_t count; /* in it */
-} WorkStack;
+    Block *oldest, *newest;
+    size_t begin, end;       /* what waits longest in the oldest chunk; behind what came last, in the newest */
+    _Atomic unsigned length; /* [atomic] of all */
+} WorkQueue;
 
 enum { TO_AGED, TO_OLD, SPACES };
 
@@ -53,8 +54,7 @@ typedef struct GcThread_ {
     unsigned number, home;  /* home: the nursery whose roots it visits first */
     Space to[SPACES];
     _Atomic uint32_t lock;  /* guards pending */
-    WorkStack pending;      /* [lock] */
-    _Atomic unsigned depth; /* [lock to write] how many are pending */
+    WorkQueue pending;      /* [lock] */
     unsigned node, ready;   /* blocks for to-space that were taken in advance, and their node */
     Space keptOld[NODES_KEPT]; /* the space of old objects of other nodes than that */
     Block *readyBlocks[READY_BLOCKS];

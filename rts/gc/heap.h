@@ -113,7 +113,7 @@ extern struct Heap {
     bool judging;                    /* [stopped] marks say what lives: forwardedTo */
     size_t liveBytes;                /* [stopped] after the last collection; what a minor one did not look at counts as live */
     size_t lastAllocated;            /* [stopped] blocks, before the last collection */
-    size_t lastCopied;               /* [stopped] bytes that the last minor collection copied */
+    size_t lastCopied, lastYoung;    /* [stopped] bytes that the last minor collection copied, and that were young before it */
     uint64_t lastCopying;            /* [stopped] nanoseconds of the processor that this took, of its leading thread */
     uint64_t decayAfter;             /* [stopped] nanoseconds after which decayBlocks has something to do; UINT64_MAX: nothing */
     Block *aged, *old;               /* [stopped] blocks of what survived once, and more often */

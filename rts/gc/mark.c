@@ -22,6 +22,7 @@
 
 static struct {
     bool rooted;           /* roots have been visited */
+    bool ending;           /* nothing was left to look into: the next minor collection is the last of the cycle */
     RememberedSet stack;   /* marked, and still to be looked into */
     StgClosure *ring[AHEAD];
     unsigned first, length;
@@ -291,7 +292,7 @@ void beginMarking(void)
     clearGroups(heap.large);
     clearGroups(heap.pinned);
     forgetRemembered(&mark.stack);
-    mark.rooted = false;
+    mark.rooted = mark.ending = false;
     mark.length = mark.first = 0;
     mark.array = NULL;
     mark.words = 0;
@@ -310,7 +311,7 @@ void abandonMarking(Nursery *const *nurseries, unsigned count)
     if (!heap.marking) return;
     takeShaded(nurseries, count);
     forgetRemembered(&mark.stack);
-    heap.marking = heap.promotesAll = false;
+    heap.marking = mark.ending = false;
 }
 
 static void finishMarking(void)
@@ -329,6 +330,8 @@ static void finishMarking(void)
     heap.unseenWords = became < heap.oldWords ? became : heap.oldWords;
 }
 
+bool isMarkingEnding(void) { return mark.ending; }
+
 bool continueMarking(Nursery *const *nurseries, unsigned count)
 {
     takeShaded(nurseries, count);
@@ -337,11 +340,11 @@ bool continueMarking(Nursery *const *nurseries, unsigned count)
         gcThreads.scanAll(&marker);
         mark.rooted = true;
     }
-    if (heap.promotesAll) {
-        heap.promotesAll = false;
+    if (mark.ending) {
+        mark.ending = false;
         finishMarking();
         return true;
     }
-    if (doSlice(wordsDue())) heap.promotesAll = !heap.forgot;
+    if (doSlice(wordsDue())) mark.ending = !heap.forgot;
     return false;
 }

@@ -28,6 +28,8 @@ void resetMarking(void);
 void beginMarking(void);
 /* After a minor collection: look at roots, if it was the first; do a slice; finish, if nothing is left.  true: it is over, and dead objects are gone. */
 bool continueMarking(Nursery *const *nurseries, unsigned count);
+/* The minor collection that is about to begin must make everything old that is young: the cycle ends with it. */
+bool isMarkingEnding(void);
 /* All is going to be copied instead. */
 void abandonMarking(Nursery *const *nurseries, unsigned count);
 

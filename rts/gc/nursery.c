@@ -195,13 +195,30 @@ StgWord *allocatePinned(Nursery *n, size_t words)
 #define KEEPS_BLOCKS (!heap.poison)
 #endif
 
-void emptyNursery(Nursery *n, void (*drop)(Block *b))
+/* Returns how many spare blocks are left. */
+static size_t trimSpare(Nursery *n, size_t keep)
 {
     size_t have = 0;
-    for (Block *b = n->spare; b != NULL; b = b->link) have++;
+    Block **end = &n->spare;
+    while (*end != NULL && have < keep) {
+        end = &(*end)->link;
+        have++;
+    }
+    for (Block *b = *end, *next; b != NULL; b = next) {
+        next = b->link;
+        freeBlocks(b);
+        heap.spare--;
+    }
+    *end = NULL;
+    return have;
+}
+
+void emptyNursery(Nursery *n, size_t keep, void (*drop)(Block *b))
+{
+    size_t have = trimSpare(n, keep);
     for (Block *b = n->blocks, *next; b != NULL; b = next) {
         next = b->link;
-        if (!KEEPS_BLOCKS || have >= (heap.threshold > heap.nurseryBlocks ? heap.threshold : heap.nurseryBlocks) || (heap.limitBlocks != 0 && !mayGrow(heap.nurseryBlocks, true))) {
+        if (!KEEPS_BLOCKS || have >= keep || (heap.limitBlocks != 0 && !mayGrow(heap.nurseryBlocks, true))) {
             drop(b);
             continue;
         }

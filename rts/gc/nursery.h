@@ -6,8 +6,8 @@
 
 /* Note how far the block being filled is filled. */
 void syncNursery(Nursery *nursery);
-/* Its objects were copied or are dead: keep the blocks of its allocation area, as far as the limit allows, and drop the others. */
-void emptyNursery(Nursery *nursery, void (*drop)(Block *b));
+/* Its objects were copied or are dead: keep so many blocks for its allocation area, as far as the limit allows, and drop the others. */
+void emptyNursery(Nursery *nursery, size_t keep, void (*drop)(Block *b));
 /* Replace what was used of the reserve, as far as memory goes. */
 void refillReserve(Nursery *nursery);
 

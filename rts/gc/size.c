@@ -8,8 +8,9 @@
 #define BYTES_TO_SHARE  ((size_t)256 << 10)
 #define BYTES_TO_INVITE ((size_t)2 << 20)
 
-/* What the copying of a minor collection should take at most. */
-#define COPYING_NANOS 10000000
+/* What the copying of a minor collection should take at most; and while old objects are marked, which has the rest of the pause, and is to keep up. */
+#define COPYING_NANOS         10000000
+#define COPYING_NANOS_MARKING 5000000
 /* A heap with more live data than this is marked, which takes no long pause, rather than copied. */
 #ifdef CAPSTAN_TORTURE
 #define MARKED_HEAP_BYTES 0
@@ -43,18 +44,19 @@ size_t nurseryBytes(const HeapSettings *s)
     return s->limitBytes == 0 || share > NURSERY_BYTES ? NURSERY_BYTES : share < LEAST_NURSERY ? LEAST_NURSERY : share;
 }
 
+#define MOST_YOUNG 4
 /* With much that lives, more may be allocated between collections: fewer of the objects that die soon survive one. */
 static size_t youngBlocks(unsigned nurseries)
 {
     size_t least = heap.nurseryBlocks * nurseries, live = heap.oldWords / BLOCK_WORDS;
-    return !heap.adaptive || live < least ? least : live < 2 * least ? live : 2 * least;
+    return !heap.adaptive || live < least ? least : live < MOST_YOUNG * least ? live : MOST_YOUNG * least;
 }
 
 /* Where most objects survive, collecting more often makes the pauses shorter and costs little. */
 static size_t shortened(size_t young)
 {
-    size_t least = young / 16, most = young;
-    if (heap.lastCopying != 0) most = (size_t)((double)heap.lastAllocated * COPYING_NANOS / (double)heap.lastCopying);
+    size_t least = young / 16, most = young, nanos = heap.marking ? COPYING_NANOS_MARKING : COPYING_NANOS;
+    if (heap.lastCopying != 0) most = (size_t)((double)heap.lastAllocated * (double)nanos / (double)heap.lastCopying);
     return most > young ? young : most < least ? least : most;
 }
 
@@ -98,15 +100,26 @@ unsigned helpersFor(bool minor, unsigned count)
 
 bool isBigCollection(bool minor) { return bytesToCopy(minor) >= BYTES_TO_INVITE; }
 
-void noteCopied(size_t bytes, uint64_t ns, bool minor)
+void noteCopied(size_t bytes, size_t young, uint64_t ns, bool minor)
 {
     /* After a major collection there is nothing aged to copy: half of what the last minor one had will do for a guess. */
     heap.lastCopied = minor ? bytes : heap.lastCopied / 2;
+    heap.lastYoung = minor ? young : heap.lastYoung / 2;
     heap.lastCopying = minor ? ns : heap.lastCopying / 2;
+}
+
+/* Of little it does not matter. */
+bool doMostSurvive(void) { return heap.lastCopied >= BYTES_TO_SHARE && heap.lastCopied >= heap.lastYoung / 4 * 3; }
+
+/* Major ones are rare, or there is little to do. */
+size_t blocksToKeep(unsigned nurseries, bool minor)
+{
+    size_t share = heap.threshold / nurseries;
+    return !minor || share < heap.nurseryBlocks ? heap.nurseryBlocks : share;
 }
 
 size_t keepBytes(unsigned nurseries)
 {
     size_t live = heap.oldWords * sizeof(StgWord);
-    return live + 2 * nurseries * heap.nurseryBlocks * BLOCK_BYTES + ((size_t)4 << 20);
+    return live + 2 * youngBlocks(nurseries) * BLOCK_BYTES + ((size_t)4 << 20);
 }

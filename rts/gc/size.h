@@ -16,8 +16,12 @@ bool isTimeToMark(void);
 unsigned helpersFor(bool minor, unsigned count);
 /* So much to do that it is worth waking threads for. */
 bool isBigCollection(bool minor);
-/* What a collection copied, in so many nanoseconds of the leader's processor, for the next one's guess. */
-void noteCopied(size_t bytes, uint64_t ns, bool minor);
+/* What a collection copied, of so many young bytes if it was a minor one, in so many nanoseconds of the leader's processor: for the next one's guess. */
+void noteCopied(size_t bytes, size_t young, uint64_t ns, bool minor);
+/* Most of what was young survived last time: the next minor collection should make everything old, rather than copy it twice. */
+bool doMostSurvive(void);
+/* Empty blocks that each nursery keeps after a collection. */
+size_t blocksToKeep(unsigned nurseries, bool minor);
 /* Free memory that is kept from the operating system after a collection. */
 size_t keepBytes(unsigned nurseries);
 

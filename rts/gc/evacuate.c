@@ -139,10 +139,17 @@ static Block *takeReady(GcThread *g)
     return g->readyBlocks[--g->ready];
 }
 
+static void countCopied(Space *s)
+{
+    s->words += (size_t)(s->free - s->counted);
+    s->counted = s->free;
+}
+
 /* The block, or hole, is full. */
 static void closeSpace(GcThread *g, Space *s)
 {
     if (s->block == NULL) return;
+    countCopied(s);
     if (s->scan < s->free) pushPending(g, s->block, s->scan, s->free);
     if (s->hole) return;
     s->block->free = s->free;
@@ -162,7 +169,7 @@ static StgWord *refillSpace(GcThread *g, Space *s, size_t words)
         s->free = b->start;
         s->limit = blockEnd(b);
     }
-    return s->scan = s->free;
+    return s->scan = s->counted = s->free;
 }
 
 GC_INLINE StgWord *bump(GcThread *g, Space *s, size_t words)
@@ -220,8 +227,6 @@ GC_INLINE StgClosure *copyObject(GcThread *g, StgClosure *obj, const StgInfoTabl
     } else {
         obj->info = forward;
     }
-    g->words += words;
-    if (old) g->promoted += words;
     return (StgClosure *)to;
 }
 
@@ -353,14 +358,14 @@ static void leaveBlock(GcThread *g)
 }
 
 /* From *scan to *end; both may change meanwhile, when to-space is refilled. */
-GC_INLINE void scavengeObjects(GcThread *g, StgWord **scan, StgWord **end, SlotVisitor *visit)
+GC_INLINE void scavengeObjects(GcThread *g, StgWord **scan, StgWord **end, SlotVisitor *visit, bool parallel)
 {
     while (*scan < *end) {
         StgClosure *obj = (StgClosure *)*scan;
         const StgInfoTable *info = obj->info;
         if (CAPSTAN_LIKELY(info->kind <= CLOSURE_FUN)) {
             *scan += plainWords(info);
-            visitAll(obj->payload, info->ptrs, visit, &g->v);
+            for (unsigned i = 0, n = info->ptrs; i < n; i++) evacuateField(g, &obj->payload[i], parallel, false);
         } else {
             *scan += wordsOf(obj, info);
             eachField(obj, visit, &g->v);
@@ -370,8 +375,8 @@ GC_INLINE void scavengeObjects(GcThread *g, StgWord **scan, StgWord **end, SlotV
 
 static void scavengeRange(GcThread *g, StgWord **scan, StgWord **end)
 {
-    if (g->parallel) scavengeObjects(g, scan, end, evacuateTogether);
-    else scavengeObjects(g, scan, end, evacuateAlone);
+    if (g->parallel) scavengeObjects(g, scan, end, evacuateTogether, true);
+    else scavengeObjects(g, scan, end, evacuateAlone, false);
 }
 
 static void scavengeWork(GcThread *g, Work *w)
@@ -431,6 +436,8 @@ static void openSpace(Space *s, Space with)
 {
     with.full = s->full;
     with.blocks = s->blocks;
+    with.words = s->words;
+    with.scan = with.counted = with.free;
     with.flags = s->flags;
     *s = with;
 }
@@ -440,19 +447,22 @@ void copyToNode(GcThread *g, unsigned node)
     if (node == g->node) return;
     Space *aged = &g->to[TO_AGED], *old = &g->to[TO_OLD];
     giveReadyBack(g);
+    countCopied(old);
     closeSpace(g, aged);
     openSpace(aged, (Space){ 0 });
     if (g->node < NODES_KEPT && !old->hole) g->keptOld[g->node] = *old;
     else closeSpace(g, old);
     openSpace(old, node < NODES_KEPT ? g->keptOld[node] : (Space){ 0 });
     if (node < NODES_KEPT) g->keptOld[node] = (Space){ 0 };
-    old->scan = old->free;
     g->node = node;
 }
 
 void endCollector(GcThread *g)
 {
     giveReadyBack(g);
+    for (int i = 0; i < SPACES; i++) countCopied(&g->to[i]);
+    g->promoted = g->to[TO_OLD].words;
+    g->words = g->promoted + g->to[TO_AGED].words;
     if (g->pending.newest != NULL) freeBlocks(g->pending.newest);
     g->pending = (WorkQueue){ 0 };
 }
@@ -471,7 +481,8 @@ void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsig
         s->full = NULL;
         s->blocks = 0;
         s->flags = i == TO_AGED ? BLOCK_YOUNG | BLOCK_AGED : 0;
-        s->scan = s->free;
+        s->scan = s->counted = s->free;
+        s->words = 0;
     }
     leaveBlock(g);
     copyToNode(g, node);

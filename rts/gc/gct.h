@@ -23,6 +23,8 @@
 typedef struct {
     StgWord *scan;         /* what was copied from here on is not yet scavenged */
     StgWord *free, *limit; /* of what is being filled */
+    StgWord *counted;      /* what was copied from here on is not yet in words */
+    size_t words;          /* that were copied */
     Block *block;          /* NULL: nothing yet */
     Block *full;           /* through link */
     size_t blocks;         /* that were taken for both */
@@ -63,7 +65,7 @@ typedef struct GcThread_ {
     RememberedSet shaded;   /* those that were, and are still to be looked into */
     Block *holeBlock;       /* the old block whose holes are being filled, from holeAt on */
     StgWord *holeAt;
-    size_t words, promoted; /* copied; and of these, into the old space */
+    size_t words, promoted; /* copied; and of these, into the old space: when it has ended */
     uint64_t cpu;           /* nanoseconds of the processor; of a helper, when it has ended */
 } __attribute__((aligned(128))) GcThread;
 

@@ -349,6 +349,7 @@ typedef struct {
     _Atomic bool stop;             /* the time is over */
     _Atomic bool closing;          /* the round is: nobody waits for others any more */
     _Atomic bool rarely;           /* few major collections are asked for in this round: old objects are marked bit by bit instead */
+    _Atomic bool identity;         /* each object has one address from the beginning of this round; else from when its first weak pointer is made */
     _Atomic bool abrupt;           /* the round's graphs are left for the runtime's end to free */
     _Atomic unsigned failures;
     _Atomic uint64_t collections;

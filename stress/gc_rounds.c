@@ -108,6 +108,7 @@ static void makeFirst(void)
     DEMAND(NULL, rts_getSchedStatus(cap) == Killed, "a raising thunk: status %d", (int)rts_getSchedStatus(cap));
     CAPSTAN_UNROOT(cap);
     learnRaising(thunk);
+    if (atomic_load(&game.identity)) rts_makeStableName(cap, &gcShared_closure);
     rts_unlock(cap);
 }
 
@@ -226,6 +227,7 @@ static void playRound(uint64_t *random)
     atomic_fetch_add(&game.round, 1);
     atomic_store(&game.abrupt, oneIn(random, 3));
     atomic_store(&game.rarely, !oneIn(random, 3));
+    atomic_store(&game.identity, atomic_load(&game.round) % 2 == 0);
     beginAll(seed);
     bool asked = options.collectEvery != 0 && pthread_create(&outside, NULL, askFromOutside, &asker) == 0;
     awaitMutators();

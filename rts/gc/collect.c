@@ -205,6 +205,13 @@ static size_t sweepGroups(Block **from, Block **to, bool minor)
     return bytes;
 }
 
+static void gatherKept(Space *s)
+{
+    heap.movable += s->blocks;
+    moveBlocks(&s->full, &heap.old);
+    s->blocks = s->words = 0;
+}
+
 /* What the collecting threads copied becomes the heap's.  The blocks of old objects that are not full stay theirs. */
 static size_t gatherSpaces(Nursery *const *nurseries, unsigned count)
 {
@@ -214,6 +221,7 @@ static size_t gatherSpaces(Nursery *const *nurseries, unsigned count)
         words += g->words;
         heap.movable += g->to[TO_AGED].blocks + g->to[TO_OLD].blocks;
         moveBlocks(&g->to[TO_OLD].full, &heap.old);
+        for (unsigned node = 0; node < NODES_KEPT; node++) gatherKept(&g->keptOld[node]);
         Space *aged = &g->to[TO_AGED];
         moveBlocks(&aged->full, &heap.aged);
         if (aged->block != NULL) {
@@ -276,7 +284,8 @@ static bool ensureSpace(Nursery *const *nurseries, unsigned count, bool major, u
 {
     if (major) collectOpenBlocks();
     size_t words = youngWords(nurseries, count) + (major ? wordsIn(heap.old) : 0);
-    return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + (helpers > 0 ? words / BLOCK_WORDS / 32 : 0) + (2 + READY_BLOCKS) * (helpers + 1) + (topologyNodes() > 1 ? 2 * count : 0));
+    size_t nodes = topologyNodes() > 1 ? topologyNodes() : 0;
+    return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + (helpers > 0 ? words / BLOCK_WORDS / 32 : 0) + (2 + READY_BLOCKS) * (helpers + 1) + nodes * (major ? helpers + 1 : 0) + (nodes > 0 ? 2 * count : 0));
 }
 
 /* The surviving large and pinned objects; returns their bytes. */

@@ -6,6 +6,7 @@
 #include "base/report.h"
 #include "gc/crew.h"
 #include "gc/mark.h"
+#include "os/topology.h"
 
 #include <string.h>
 
@@ -83,12 +84,22 @@ static void dropOldest(WorkQueue *q)
 /* Context: any collecting thread. */
 static bool hasToSpare(const GcThread *g) { return lengthOf(&g->pending) >= worthStealing(leader()); }
 
+/* Whoever collects that node; its own thread, if nobody does.  That suits major collections only, in which nothing is too little to be taken from others. */
+static GcThread *collectorOn(GcThread *g, unsigned node)
+{
+    if (!g->spread || node == g->node) return g;
+    for (unsigned i = 0, n = crewSize(); i < n; i++)
+        if (collectors[i].node == node) return &collectors[i];
+    return g;
+}
+
 static void pushPending(GcThread *g, Block *b, StgWord *from, StgWord *to)
 {
-    lockPending(g);
-    pushWork(&g->pending, (Work){ b, from, to });
-    unlockPending(g);
-    if (g->parallel && hasToSpare(g)) crewHasWork();
+    GcThread *target = collectorOn(g, b->node);
+    lockPending(target);
+    pushWork(&target->pending, (Work){ b, from, to });
+    unlockPending(target);
+    if (g->parallel && hasToSpare(target)) crewHasWork();
 }
 
 /* Of a long array a piece is taken. */
@@ -119,15 +130,17 @@ bool isWorkPending(void)
     return false;
 }
 
-static bool steal(GcThread *g, Work *w)
+static bool stealFrom(GcThread *g, Work *w, bool near)
 {
     unsigned n = crewSize();
     for (unsigned i = 1; i < n; i++) {
         GcThread *victim = &collectors[(g->number + i) % n];
+        if (near && victim->node != g->node) continue;
         if (hasToSpare(victim) && takePending(victim, w, false)) return true;
     }
     return false;
 }
+static bool steal(GcThread *g, Work *w) { return (g->spread && stealFrom(g, w, true)) || stealFrom(g, w, false); }
 
 /* ---- To-space ---- */
 
@@ -137,6 +150,20 @@ static Block *takeReady(GcThread *g)
     if (g->ready == 0) g->ready = allocBlockBatch(g->readyBlocks, READY_BLOCKS, g->node);
     ASSERT(g->ready != 0);
     return g->readyBlocks[--g->ready];
+}
+
+/* Where old objects of that node go. */
+static Space *oldSpaceOn(GcThread *g, unsigned node)
+{
+    return node == g->node || node >= NODES_KEPT ? &g->to[TO_OLD] : &g->keptOld[node];
+}
+
+static Block *takeFor(GcThread *g, const Space *s)
+{
+    if (s >= g->to && s < g->to + SPACES) return takeReady(g);
+    Block *b = allocBlocks(1, (unsigned)(s - g->keptOld));
+    ASSERT(b != NULL);
+    return b;
 }
 
 static void countCopied(Space *s)
@@ -162,7 +189,7 @@ static StgWord *refillSpace(GcThread *g, Space *s, size_t words)
     closeSpace(g, s);
     s->hole = s == &g->to[TO_OLD] && takeHole(g, s, words);
     if (!s->hole) {
-        Block *b = s->block = takeReady(g);
+        Block *b = s->block = takeFor(g, s);
         b->flags = s->flags;
         if (g->marks && s == &g->to[TO_OLD]) clearMarks(b);
         s->blocks++;
@@ -201,10 +228,11 @@ GC_INLINE void copyWords(StgWord *to, const StgWord *from, size_t words)
     }
 }
 
-GC_INLINE StgClosure *copyObject(GcThread *g, StgClosure *obj, const StgInfoTable *info, uint32_t flags, bool parallel)
+/* from: its block. */
+GC_INLINE StgClosure *copyObject(GcThread *g, StgClosure *obj, const StgInfoTable *info, const Block *from, uint32_t flags, bool parallel)
 {
     bool old = g->toOld || flags & BLOCK_AGED, plain = CAPSTAN_LIKELY(info->kind <= CLOSURE_FUN);
-    Space *s = &g->to[old ? TO_OLD : TO_AGED];
+    Space *s = CAPSTAN_UNLIKELY(g->spread) ? oldSpaceOn(g, from->node) : &g->to[old ? TO_OLD : TO_AGED];
     size_t words = plain ? plainWords(info) : wordsOf(obj, info);
     StgWord *to = bump(g, s, words);
     to[0] = (StgWord)(old && !plain ? infoWhenOld(info) : info);
@@ -283,7 +311,7 @@ GC_INLINE HaskellObj evacuateSlot(GcThread *g, HaskellObj *slot, bool parallel, 
         }
         HaskellObj value = info->kind <= CLOSURE_FUN ? NULL : standsFor(obj, info);
         if (CAPSTAN_LIKELY(value == NULL)) {
-            obj = copyObject(g, obj, info, flags, parallel);
+            obj = copyObject(g, obj, info, b, flags, parallel);
             break;
         }
         obj = value;
@@ -401,12 +429,19 @@ static bool scavengeOwn(GcThread *g, Space *s)
     return true;
 }
 
+static bool scavengeKept(GcThread *g)
+{
+    bool any = false;
+    for (unsigned node = 0; g->spread && node < NODES_KEPT; node++) any |= scavengeOwn(g, &g->keptOld[node]);
+    return any;
+}
+
 bool scavengeSome(GcThread *g)
 {
     Work w;
     if (takePending(g, &w, true)) {
         scavengeWork(g, &w);
-    } else if (!scavengeOwn(g, &g->to[TO_OLD]) && !scavengeOwn(g, &g->to[TO_AGED])) {
+    } else if (!scavengeOwn(g, &g->to[TO_OLD]) && !scavengeOwn(g, &g->to[TO_AGED]) && !scavengeKept(g)) {
         if (!g->parallel || !steal(g, &w)) return false;
         scavengeWork(g, &w);
     }
@@ -450,7 +485,7 @@ void copyToNode(GcThread *g, unsigned node)
     countCopied(old);
     closeSpace(g, aged);
     openSpace(aged, (Space){ 0 });
-    if (g->node < NODES_KEPT && !old->hole) g->keptOld[g->node] = *old;
+    if (g->node < NODES_KEPT && !old->hole) openSpace(&g->keptOld[g->node], *old);
     else closeSpace(g, old);
     openSpace(old, node < NODES_KEPT ? g->keptOld[node] : (Space){ 0 });
     if (node < NODES_KEPT) g->keptOld[node] = (Space){ 0 };
@@ -462,6 +497,10 @@ void endCollector(GcThread *g)
     giveReadyBack(g);
     for (int i = 0; i < SPACES; i++) countCopied(&g->to[i]);
     g->promoted = g->to[TO_OLD].words;
+    for (unsigned node = 0; g->spread && node < NODES_KEPT; node++) {
+        countCopied(&g->keptOld[node]);
+        g->promoted += g->keptOld[node].words;
+    }
     g->words = g->promoted + g->to[TO_AGED].words;
     if (g->pending.newest != NULL) freeBlocks(g->pending.newest);
     g->pending = (WorkQueue){ 0 };
@@ -476,6 +515,7 @@ void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsig
     g->words = g->promoted = 0;
     g->identity = heap.identity;
     g->marks = minor && heap.marking;
+    g->spread = !minor && topologyNodes() > 1;
     for (int i = 0; i < SPACES; i++) {
         Space *s = &g->to[i];
         s->full = NULL;

@@ -4,7 +4,8 @@
  * from others only when they have much more to do.  In a major one everything is everybody's.
  *
  * Each collecting thread copies into blocks of its own, one being filled for aged objects and one for old ones (or a hole in an old block).  What was
- * copied and not yet scavenged when a block is full is pending: work for its thread or for any other, under the owner's lock.  Large objects that
+ * copied and not yet scavenged when a block is full is pending: work for its thread or for any other, under the owner's lock.  Where there are several
+ * nodes a major collection leaves objects on theirs: what is pending on another node is work for a thread of that one, if there is any.  Large objects that
  * were reached are pending as well; of long arrays a piece at a time is taken.  A forwarding address is written by compare-and-swap when others may
  * collect too: who loses takes his copy back.  For constructors and functions a plain store will do, unless their identity matters (needIdentity): the locked
  * instruction is half of what copying one costs.  See: GHC's copy_tag_nolock. */
@@ -57,7 +58,9 @@ typedef struct GcThread_ {
     Space to[SPACES];
     _Atomic uint32_t lock;  /* guards pending */
     WorkQueue pending;      /* [lock] */
-    unsigned node, ready;   /* blocks for to-space that were taken in advance, and their node */
+    _Atomic unsigned node;  /* [atomic] where it copies to */
+    unsigned ready;         /* blocks for to-space that were taken in advance, on that node */
+    bool spread;            /* objects stay on their nodes: a major collection, and there are several */
     Space keptOld[NODES_KEPT]; /* the space of old objects of other nodes than that */
     Block *readyBlocks[READY_BLOCKS];
     RememberedSet kept;     /* for the next minor collection */

@@ -2,8 +2,7 @@
  * Asks the kernel on which NUMA node the pages of objects lie: new ones, pinned and large ones, and those that collections moved. For a machine with
  * several nodes; tests/numa/run emulates one.
  *
- *   placement [--promoted PERCENT]   each capability's objects lie on its node, also after minor collections: at least so many of a hundred (90).
- *                                    After a major one, which shares all objects among the collecting threads, it is only said where they are
+ *   placement [--promoted PERCENT]   each capability's objects lie on its node, also after collections: at least so many of a hundred (90).
  *   placement --full                 more than one node has, from one capability: the others' memory is used
  *   placement --refused              placement may be refused: everything works all the same
  *
@@ -165,7 +164,7 @@ static void *surveyCapability(void *arg)
         if (rts_getSchedStatus(cap) != Success) failures++;
         snprintf(when, sizeof when, "%s %u", kinds[rounds[i]], i + 1);
         surveyList(&survey, list);
-        report(when, no, &survey, rounds[i] == MINOR ? promotedPercent : 0);
+        report(when, no, &survey, promotedPercent);
     }
     CAPSTAN_UNROOT(cap);
     rts_unlock(cap);

@@ -49,6 +49,10 @@ struct Block_ {
 };
 _Static_assert(sizeof(Block) == 64, "descriptors are addressed by shifting");
 
+/* What is kept for each node stands in rows; with more nodes than that some share one. */
+#define NODE_ROWS 8
+static inline unsigned rowOf(const Block *b) { return b->node % NODE_ROWS; }
+
 /* The bounds of the reservation.  [const] while the runtime runs. */
 extern uintptr_t heapBase, heapSize;
 

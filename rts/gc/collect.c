@@ -144,10 +144,8 @@ static void collectOpenBlock(Space *s)
 
 void collectOpenBlocks(void)
 {
-    for (unsigned i = 0; i < MAX_COLLECTORS; i++) {
-        collectOpenBlock(&collectors[i].to[TO_OLD]);
-        for (unsigned node = 0; node < NODES_KEPT; node++) collectOpenBlock(&collectors[i].keptOld[node]);
-    }
+    for (unsigned i = 0; i < MAX_COLLECTORS; i++)
+        for (unsigned row = 0; row < NODE_ROWS; row++) collectOpenBlock(&collectors[i].to[row][TO_OLD]);
 }
 
 /* Torture builds keep the old space inaccessible until the next collection, so that a stale pointer faults; where a page is no larger than a block. */
@@ -205,11 +203,17 @@ static size_t sweepGroups(Block **from, Block **to, bool minor)
     return bytes;
 }
 
-static void gatherKept(Space *s)
+static void gatherRow(Space *to)
 {
-    heap.movable += s->blocks;
-    moveBlocks(&s->full, &heap.old);
-    s->blocks = s->words = 0;
+    Space *old = &to[TO_OLD], *aged = &to[TO_AGED];
+    heap.movable += aged->blocks + old->blocks;
+    moveBlocks(&old->full, &heap.old);
+    moveBlocks(&aged->full, &heap.aged);
+    if (aged->block != NULL) {
+        aged->block->free = aged->free;
+        pushBlock(&heap.aged, aged->block);
+    }
+    *aged = (Space){ .flags = aged->flags };
 }
 
 /* What the collecting threads copied becomes the heap's.  The blocks of old objects that are not full stay theirs. */
@@ -219,16 +223,7 @@ static size_t gatherSpaces(Nursery *const *nurseries, unsigned count)
     for (unsigned i = 0; i < crewSize(); i++) {
         GcThread *g = &collectors[i];
         words += g->words;
-        heap.movable += g->to[TO_AGED].blocks + g->to[TO_OLD].blocks;
-        moveBlocks(&g->to[TO_OLD].full, &heap.old);
-        for (unsigned node = 0; node < NODES_KEPT; node++) gatherKept(&g->keptOld[node]);
-        Space *aged = &g->to[TO_AGED];
-        moveBlocks(&aged->full, &heap.aged);
-        if (aged->block != NULL) {
-            aged->block->free = aged->free;
-            pushBlock(&heap.aged, aged->block);
-        }
-        *aged = (Space){ .flags = aged->flags };
+        for (unsigned row = 0; row < g->rows; row++) gatherRow(g->to[row]);
         moveRemembered(&g->kept, &nurseries[g->home]->remembered);
     }
     return words;
@@ -284,8 +279,8 @@ static bool ensureSpace(Nursery *const *nurseries, unsigned count, bool major, u
 {
     if (major) collectOpenBlocks();
     size_t words = youngWords(nurseries, count) + (major ? wordsIn(heap.old) : 0);
-    size_t nodes = topologyNodes() > 1 ? topologyNodes() : 0;
-    return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + (helpers > 0 ? words / BLOCK_WORDS / 32 : 0) + (2 + READY_BLOCKS) * (helpers + 1) + nodes * (major ? helpers + 1 : 0) + (nodes > 0 ? 2 * count : 0));
+    size_t open = (2 * rowsInUse() + READY_BLOCKS) * (helpers + 1);
+    return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + (helpers > 0 ? words / BLOCK_WORDS / 32 : 0) + open);
 }
 
 /* The surviving large and pinned objects; returns their bytes. */
@@ -395,9 +390,7 @@ void clearUnused(Nursery *const *nurseries, unsigned count)
     for (unsigned i = 0; i < count; i++) clearNursery(nurseries[i]);
     clearEnds(heap.aged);
     clearEnds(heap.old);
-    for (unsigned i = 0; i < MAX_COLLECTORS; i++) {
-        clearSpace(&collectors[i].to[TO_OLD]);
-        for (unsigned node = 0; node < NODES_KEPT; node++) clearSpace(&collectors[i].keptOld[node]);
-    }
+    for (unsigned i = 0; i < MAX_COLLECTORS; i++)
+        for (unsigned row = 0; row < NODE_ROWS; row++) clearSpace(&collectors[i].to[row][TO_OLD]);
     clearFreeBlocks();
 }

@@ -82,7 +82,6 @@ static bool takeShare(GcThread *g, unsigned i)
     Nursery *n = crew.nurseries[i];
     if (!atomic_load_explicit(&n->share, memory_order_relaxed) || !atomic_exchange_explicit(&n->share, false, memory_order_relaxed)) return false;
     crew.shares--;
-    copyToNode(g, n->node);
     visitRemembered(g, &n->remembered);
     gcThreads.scanDirty(&g->v, n);
     return true;
@@ -90,8 +89,6 @@ static bool takeShare(GcThread *g, unsigned i)
 
 void takeShares(GcThread *g)
 {
-    /* What is copied may go to another node's memory afterwards. */
-    while (scavengeSome(g)) {}
     for (unsigned i = 0; i < crew.count && crew.shares != 0; i++)
         if (takeShare(g, (g->home + i) % crew.count))
             while (scavengeSome(g)) {}

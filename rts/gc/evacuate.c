@@ -6,7 +6,6 @@
 #include "base/report.h"
 #include "gc/crew.h"
 #include "gc/mark.h"
-#include "os/topology.h"
 
 #include <string.h>
 
@@ -87,7 +86,7 @@ static bool hasToSpare(const GcThread *g) { return lengthOf(&g->pending) >= wort
 /* Whoever collects that node; its own thread, if nobody does.  That suits major collections only, in which nothing is too little to be taken from others. */
 static GcThread *collectorOn(GcThread *g, unsigned node)
 {
-    if (!g->spread || node == g->node) return g;
+    if (g->v.minor || node == g->node) return g;
     for (unsigned i = 0, n = crewSize(); i < n; i++)
         if (collectors[i].node == node) return &collectors[i];
     return g;
@@ -140,7 +139,7 @@ static bool stealFrom(GcThread *g, Work *w, bool near)
     }
     return false;
 }
-static bool steal(GcThread *g, Work *w) { return (g->spread && stealFrom(g, w, true)) || stealFrom(g, w, false); }
+static bool steal(GcThread *g, Work *w) { return (g->rows > 1 && stealFrom(g, w, true)) || stealFrom(g, w, false); }
 
 /* ---- To-space ---- */
 
@@ -152,16 +151,12 @@ static Block *takeReady(GcThread *g)
     return g->readyBlocks[--g->ready];
 }
 
-/* Where old objects of that node go. */
-static Space *oldSpaceOn(GcThread *g, unsigned node)
-{
-    return node == g->node || node >= NODES_KEPT ? &g->to[TO_OLD] : &g->keptOld[node];
-}
+static unsigned rowOfSpace(const GcThread *g, const Space *s) { return (unsigned)(s - g->to[0]) / SPACES; }
 
-static Block *takeFor(GcThread *g, const Space *s)
+static Block *takeForRow(GcThread *g, unsigned row)
 {
-    if (s >= g->to && s < g->to + SPACES) return takeReady(g);
-    Block *b = allocBlocks(1, (unsigned)(s - g->keptOld));
+    if (row == g->node % NODE_ROWS) return takeReady(g);
+    Block *b = allocBlocks(1, row);
     ASSERT(b != NULL);
     return b;
 }
@@ -186,12 +181,14 @@ static void closeSpace(GcThread *g, Space *s)
 
 static StgWord *refillSpace(GcThread *g, Space *s, size_t words)
 {
+    unsigned row = rowOfSpace(g, s);
+    bool old = s == &g->to[row][TO_OLD];
     closeSpace(g, s);
-    s->hole = s == &g->to[TO_OLD] && takeHole(g, s, words);
+    s->hole = old && takeHole(s, row, words);
     if (!s->hole) {
-        Block *b = s->block = takeFor(g, s);
+        Block *b = s->block = takeForRow(g, row);
         b->flags = s->flags;
-        if (g->marks && s == &g->to[TO_OLD]) clearMarks(b);
+        if (g->marks && old) clearMarks(b);
         s->blocks++;
         s->free = b->start;
         s->limit = blockEnd(b);
@@ -228,11 +225,18 @@ GC_INLINE void copyWords(StgWord *to, const StgWord *from, size_t words)
     }
 }
 
+/* Not inlined, so that there is a branch, which is predicted, and nothing waits for the block's descriptor. */
+__attribute__((noinline)) static Space *otherSpace(GcThread *g, const Block *from, bool old)
+{
+    return &g->to[g->rows > 1 ? rowOf(from) : 0][old ? TO_OLD : TO_AGED];
+}
+
 /* from: its block. */
 GC_INLINE StgClosure *copyObject(GcThread *g, StgClosure *obj, const StgInfoTable *info, const Block *from, uint32_t flags, bool parallel)
 {
     bool old = g->toOld || flags & BLOCK_AGED, plain = CAPSTAN_LIKELY(info->kind <= CLOSURE_FUN);
-    Space *s = CAPSTAN_UNLIKELY(g->spread) ? oldSpaceOn(g, from->node) : &g->to[old ? TO_OLD : TO_AGED];
+    Space *s = &g->to[0][TO_OLD];
+    if (!old || CAPSTAN_UNLIKELY(g->rows > 1)) s = otherSpace(g, from, old);
     size_t words = plain ? plainWords(info) : wordsOf(obj, info);
     StgWord *to = bump(g, s, words);
     to[0] = (StgWord)(old && !plain ? infoWhenOld(info) : info);
@@ -429,11 +433,11 @@ static bool scavengeOwn(GcThread *g, Space *s)
     return true;
 }
 
-static bool scavengeKept(GcThread *g)
+static bool scavengeOpen(GcThread *g)
 {
-    bool any = false;
-    for (unsigned node = 0; g->spread && node < NODES_KEPT; node++) any |= scavengeOwn(g, &g->keptOld[node]);
-    return any;
+    for (unsigned row = 0; row < g->rows; row++)
+        if (scavengeOwn(g, &g->to[row][TO_OLD]) || scavengeOwn(g, &g->to[row][TO_AGED])) return true;
+    return false;
 }
 
 bool scavengeSome(GcThread *g)
@@ -441,7 +445,7 @@ bool scavengeSome(GcThread *g)
     Work w;
     if (takePending(g, &w, true)) {
         scavengeWork(g, &w);
-    } else if (!scavengeOwn(g, &g->to[TO_OLD]) && !scavengeOwn(g, &g->to[TO_AGED]) && !scavengeKept(g)) {
+    } else if (!scavengeOpen(g)) {
         if (!g->parallel || !steal(g, &w)) return false;
         scavengeWork(g, &w);
     }
@@ -467,63 +471,40 @@ static void giveReadyBack(GcThread *g)
     while (g->ready > 0) freeBlocks(g->readyBlocks[--g->ready]);
 }
 
-static void openSpace(Space *s, Space with)
-{
-    with.full = s->full;
-    with.blocks = s->blocks;
-    with.words = s->words;
-    with.scan = with.counted = with.free;
-    with.flags = s->flags;
-    *s = with;
-}
-
-void copyToNode(GcThread *g, unsigned node)
-{
-    if (node == g->node) return;
-    Space *aged = &g->to[TO_AGED], *old = &g->to[TO_OLD];
-    giveReadyBack(g);
-    countCopied(old);
-    closeSpace(g, aged);
-    openSpace(aged, (Space){ 0 });
-    if (g->node < NODES_KEPT && !old->hole) openSpace(&g->keptOld[g->node], *old);
-    else closeSpace(g, old);
-    openSpace(old, node < NODES_KEPT ? g->keptOld[node] : (Space){ 0 });
-    if (node < NODES_KEPT) g->keptOld[node] = (Space){ 0 };
-    g->node = node;
-}
-
 void endCollector(GcThread *g)
 {
     giveReadyBack(g);
-    for (int i = 0; i < SPACES; i++) countCopied(&g->to[i]);
-    g->promoted = g->to[TO_OLD].words;
-    for (unsigned node = 0; g->spread && node < NODES_KEPT; node++) {
-        countCopied(&g->keptOld[node]);
-        g->promoted += g->keptOld[node].words;
+    for (unsigned row = 0; row < g->rows; row++) {
+        for (int i = 0; i < SPACES; i++) countCopied(&g->to[row][i]);
+        g->promoted += g->to[row][TO_OLD].words;
+        g->words += g->to[row][TO_OLD].words + g->to[row][TO_AGED].words;
     }
-    g->words = g->promoted + g->to[TO_AGED].words;
     if (g->pending.newest != NULL) freeBlocks(g->pending.newest);
     g->pending = (WorkQueue){ 0 };
+}
+
+static void beginSpace(Space *s, uint32_t flags)
+{
+    s->full = NULL;
+    s->blocks = s->words = 0;
+    s->flags = flags;
+    s->scan = s->counted = s->free;
 }
 
 void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsigned node)
 {
     g->number = (unsigned)(g - collectors);
     g->home = home;
+    g->node = node;
+    g->rows = rowsInUse();
     g->v = (Visitor){ .visit = evacuateRoot, .minor = minor };
     g->parallel = parallel;
     g->words = g->promoted = 0;
     g->identity = heap.identity;
     g->marks = minor && heap.marking;
-    g->spread = !minor && topologyNodes() > 1;
-    for (int i = 0; i < SPACES; i++) {
-        Space *s = &g->to[i];
-        s->full = NULL;
-        s->blocks = 0;
-        s->flags = i == TO_AGED ? BLOCK_YOUNG | BLOCK_AGED : 0;
-        s->scan = s->counted = s->free;
-        s->words = 0;
+    for (unsigned row = 0; row < g->rows; row++) {
+        beginSpace(&g->to[row][TO_AGED], BLOCK_YOUNG | BLOCK_AGED);
+        beginSpace(&g->to[row][TO_OLD], 0);
     }
     leaveBlock(g);
-    copyToNode(g, node);
 }

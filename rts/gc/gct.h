@@ -3,9 +3,9 @@
  * In a minor collection each of the threads that ran managed code starts from its own capability's roots and copies what is in its own cache; it takes
  * from others only when they have much more to do.  In a major one everything is everybody's.
  *
- * Each collecting thread copies into blocks of its own, one being filled for aged objects and one for old ones (or a hole in an old block).  What was
- * copied and not yet scavenged when a block is full is pending: work for its thread or for any other, under the owner's lock.  Where there are several
- * nodes a major collection leaves objects on theirs: what is pending on another node is work for a thread of that one, if there is any.  Large objects that
+ * Each collecting thread copies into blocks of its own, one being filled for aged objects and one for old ones (or a hole in an old block), of each node.  What was
+ * copied and not yet scavenged when a block is full is pending: work for its thread or for any other, under the owner's lock.  Objects stay on the NUMA node
+ * where they were made; in major collections what is pending on another node is work for a thread of that one, if there is any.  Large objects that
  * were reached are pending as well; of long arrays a piece at a time is taken.  A forwarding address is written by compare-and-swap when others may
  * collect too: who loses takes his copy back.  For constructors and functions a plain store will do, unless their identity matters (needIdentity): the locked
  * instruction is half of what copying one costs.  See: GHC's copy_tag_nolock. */
@@ -13,14 +13,12 @@
 #define GC_GCT_H
 
 #include "gc/heap.h"
+#include "os/topology.h"
 
 #include <stdatomic.h>
 
 #define MAX_COLLECTORS 64
 #define READY_BLOCKS 4
-/* Nodes for which a collecting thread keeps a block of old objects that is not yet full; those of others are closed when it goes on for another node. */
-#define NODES_KEPT 8
-
 typedef struct {
     StgWord *scan;         /* what was copied from here on is not yet scavenged */
     StgWord *free, *limit; /* of what is being filled */
@@ -31,6 +29,8 @@ typedef struct {
     size_t blocks;         /* that were taken for both */
     uint32_t flags;        /* of its blocks */
     bool hole;             /* it is part of a block that is among the heap's old ones */
+    Block *holed;          /* the old block whose holes are being filled, from holedAt on */
+    StgWord *holedAt;
 } Space;
 
 /* Objects one after the other; or, with a large object, words of it. */
@@ -55,19 +55,16 @@ typedef struct GcThread_ {
     bool identity;          /* no object may be copied twice */
     bool remembers;         /* what is being scavenged is old: slots that still hold something young are remembered */
     unsigned number, home;  /* home: the nursery whose roots it visits first */
-    Space to[SPACES];
+    Space to[NODE_ROWS][SPACES]; /* objects stay on their nodes: see rowOf */
+    unsigned rows;          /* that are in use */
     _Atomic uint32_t lock;  /* guards pending */
     WorkQueue pending;      /* [lock] */
-    _Atomic unsigned node;  /* [atomic] where it copies to */
+    _Atomic unsigned node;  /* [atomic] its own */
     unsigned ready;         /* blocks for to-space that were taken in advance, on that node */
-    bool spread;            /* objects stay on their nodes: a major collection, and there are several */
-    Space keptOld[NODES_KEPT]; /* the space of old objects of other nodes than that */
     Block *readyBlocks[READY_BLOCKS];
     RememberedSet kept;     /* for the next minor collection */
     bool marks;             /* old objects that are reached are to be marked: mark.h */
     RememberedSet shaded;   /* those that were, and are still to be looked into */
-    Block *holeBlock;       /* the old block whose holes are being filled, from holeAt on */
-    StgWord *holeAt;
     size_t words, promoted; /* copied; and of these, into the old space: when it has ended */
     uint64_t cpu;           /* nanoseconds of the processor; of a helper, when it has ended */
 } __attribute__((aligned(128))) GcThread;
@@ -75,10 +72,10 @@ typedef struct GcThread_ {
 extern GcThread collectors[MAX_COLLECTORS];
 static inline GcThread *leader(void) { return &collectors[0]; }
 
+/* Of its spaces. */
+static inline unsigned rowsInUse(void) { return topologyNodes() < NODE_ROWS ? topologyNodes() : NODE_ROWS; }
 /* A collecting thread begins, with nothing of the last collection but the block of old objects that is not yet full. */
 void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsigned node);
-/* What is copied from now on goes to this node.  Everything that was copied so far has been scavenged. */
-void copyToNode(GcThread *g, unsigned node);
 /* It ends: what it took in advance goes back. */
 void endCollector(GcThread *g);
 /* Scavenge what is pending, its own first, then others'.  false: there is none at the moment. */

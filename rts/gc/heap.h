@@ -118,7 +118,7 @@ extern struct Heap {
     uint64_t decayAfter;             /* [stopped] nanoseconds after which decayBlocks has something to do; UINT64_MAX: nothing */
     Block *aged, *old;               /* [stopped] blocks of what survived once, and more often */
     Block *large, *pinned;           /* [stopped] what survived in place; old */
-    Block *_Atomic recyclable;       /* [lock: recycling] old blocks with holes, through todo */
+    Block *_Atomic recyclable[NODE_ROWS]; /* [atomic] old blocks with holes, through todo; by rowOf */
     _Atomic bool forgot;             /* [atomic] a slot was not remembered, for want of memory: only a major collection will do */
     Block *quarantine;               /* [stopped] torture: blocks of the last from-space, inaccessible */
 } heap;

@@ -184,39 +184,41 @@ static bool nextHole(const Block *b, StgWord **at, StgWord **from)
     return false;
 }
 
-static Block *popRecyclable(void)
+static Block *popRecyclable(unsigned row)
 {
-    Block *b = atomic_load_explicit(&heap.recyclable, memory_order_acquire);
+    Block *b = atomic_load_explicit(&heap.recyclable[row], memory_order_acquire);
     /* None comes back while others may pop: so the link is right. */
-    while (b != NULL && !atomic_compare_exchange_weak_explicit(&heap.recyclable, &b, b->todo, memory_order_acquire, memory_order_acquire)) {}
+    while (b != NULL && !atomic_compare_exchange_weak_explicit(&heap.recyclable[row], &b, b->todo, memory_order_acquire, memory_order_acquire)) {}
     return b;
 }
 
-bool takeHole(GcThread *g, Space *s, size_t words)
+bool takeHole(Space *s, unsigned row, size_t words)
 {
     for (;;) {
-        Block *b = g->holeBlock;
+        Block *b = s->holed;
         if (b == NULL) {
-            if (heap.marking || (b = popRecyclable()) == NULL) return false;
-            g->holeBlock = b;
-            g->holeAt = b->start;
+            if (heap.marking || (b = popRecyclable(row)) == NULL) return false;
+            s->holed = b;
+            s->holedAt = b->start;
         }
-        for (StgWord *from; nextHole(b, &g->holeAt, &from);) {
-            if ((size_t)(g->holeAt - from) < (words < LEAST_HOLE ? LEAST_HOLE : words)) continue;
+        for (StgWord *from; nextHole(b, &s->holedAt, &from);) {
+            if ((size_t)(s->holedAt - from) < (words < LEAST_HOLE ? LEAST_HOLE : words)) continue;
             s->block = b;
             s->free = from;
-            s->limit = g->holeAt;
+            s->limit = s->holedAt;
             if (s->limit == b->limit) b->free = b->limit;
             return true;
         }
-        g->holeBlock = NULL;
+        s->holed = NULL;
     }
 }
 
 void forgetHoles(void)
 {
-    heap.recyclable = NULL;
-    for (unsigned i = 0; i < MAX_COLLECTORS; i++) collectors[i].holeBlock = NULL;
+    for (unsigned row = 0; row < NODE_ROWS; row++) {
+        heap.recyclable[row] = NULL;
+        for (unsigned i = 0; i < MAX_COLLECTORS; i++) collectors[i].to[row][TO_OLD].holed = NULL;
+    }
 }
 
 /* ---- The dead ---- */
@@ -235,7 +237,7 @@ static void poisonHoles(const Block *b)
 static size_t sweepSmall(void)
 {
     size_t words = 0;
-    Block *kept = NULL, *recyclable = NULL;
+    Block *kept = NULL, *recyclable[NODE_ROWS] = { NULL };
     for (Block *b = heap.old, *next; b != NULL; b = next) {
         next = b->link;
         if (!hasMarks(b)) {
@@ -247,11 +249,11 @@ static size_t sweepSmall(void)
         kept = b;
         if (POISONS_HOLES) poisonHoles(b);
         if (b->live > BLOCK_WORDS / 4 * 3) continue;
-        b->todo = recyclable;
-        recyclable = b;
+        b->todo = recyclable[rowOf(b)];
+        recyclable[rowOf(b)] = b;
     }
     heap.old = kept;
-    heap.recyclable = recyclable;
+    for (unsigned row = 0; row < NODE_ROWS; row++) heap.recyclable[row] = recyclable[row];
     return words;
 }
 

@@ -38,8 +38,8 @@ void pushShaded(RememberedSet *set, StgClosure *obj);
 /* A large or pinned old group was reached. */
 void shadeGroup(GcThread *g, Block *b);
 
-/* Let s be a hole of so many words at least, in an old block.  false: there is none. */
-bool takeHole(GcThread *g, Space *s, size_t words);
+/* Let s be a hole of so many words at least, in an old block of that row.  false: there is none. */
+bool takeHole(Space *s, unsigned row, size_t words);
 /* No holes are filled any more. */
 void forgetHoles(void);
 

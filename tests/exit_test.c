@@ -566,7 +566,7 @@ static void *hammer(void *arg)
 
 static void test_exit_under_hammers(void **state)
 {
-    int rounds = shortLoad() ? 30 : 300;
+    int rounds = shortLoad() || isEmulated() ? 30 : 300; /* qemu takes long to reserve addresses */
     _Atomic bool stop = false;
     Hammer hammers[THREADS] = { 0 };
     pthread_t threads[THREADS];

@@ -216,7 +216,7 @@ RtsStatus rts_forgetStatics(const void *lo, const void *hi)
 
 /* ---- Modules that the host has given away ---- */
 
-static _Atomic bool unloading; /* one thread is at it; who comes then leaves it to that, or to the next collection */
+static _Atomic uint32_t unloading; /* 1: one thread is at it; who comes then leaves it to that, or to the next collection */
 
 /* Without a runtime there is no heap to be searched, and nobody who holds a capability: but some may still be on their way out of a safe call. */
 static RtsStatus searchStacks(const void *lo, const void *hi, const char **found)
@@ -267,10 +267,10 @@ static void tryModule(Module *m, unsigned given)
 
 void unloadModules(void)
 {
-    if (!isAnyModuleGiven() || atomic_exchange(&unloading, true)) return;
+    if (!isAnyModuleGiven() || atomic_exchange(&unloading, 1) != 0) return;
     unsigned given;
     for (Module *m = nextGivenModule(true, &given); m != NULL; m = nextGivenModule(false, &given)) tryModule(m, given);
-    unloading = false;
+    unloading = 0;
 }
 
 RtsStatus rts_unloadModule(void *handle)
@@ -294,4 +294,4 @@ void initUnload(void)
     if (tryUnloading != tryAfterCollection) tryUnloading = tryAfterCollection;
 }
 
-void forgetUnload(void) { unloading = false; }
+void forgetUnload(void) { unloading = 0; }

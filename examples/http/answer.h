@@ -7,8 +7,7 @@
 
 #include <microhttpd.h>
 
-/* The stub of: foreign export ccall "answerManaged" answer :: Ptr () -> Ptr Connection -> CString -> CString -> CString -> CString -> Ptr CSize -> Ptr (Ptr ()) -> IO CInt */
-extern HsInt32 answerManaged(HsPtr cls, HsPtr connection, HsPtr url, HsPtr method, HsPtr version, HsPtr data, HsPtr size, HsPtr state);
+#include "answer_stub.h" /* answerManaged */
 
 enum MHD_Result answerPlain(void *cls, struct MHD_Connection *connection, const char *url, const char *method, const char *version, const char *data,
                             size_t *size, void **state);

@@ -1,5 +1,6 @@
 /* Strings and byte arrays between C and managed code. */
 #include "RtsAPI.h"
+#include "gc/heap.h"
 #include "rts/Language.h"
 #include "rts/Managed.h"
 #include "rts/Marshal.h"
@@ -27,17 +28,12 @@ HaskellObj rts_takeBytes(Capability *cap, void *bytes, size_t length)
 
 /* ---- To C ---- */
 
-static bool isBytes(HaskellObj v)
-{
-    return !rts_isImmediate(v) && v != NULL && (rts_info(v)->kind == CLOSURE_BYTES || rts_info(v)->kind == CLOSURE_EXTERNAL);
-}
-
 void rts_raiseNoMemory(Stack *stack) { rts_raise(stack, &capstan_HeapOverflow_closure); }
 
 void rts_checkBytes(Stack *stack, HaskellObj v)
 {
     if (v == CAPSTAN_POISON) rts_raiseNoMemory(stack);
-    if (v != CAPSTAN_UNIT && !isBytes(v)) rts_raiseError(stack, "a foreign call: expected a byte array or unit, found another value");
+    if (v != CAPSTAN_UNIT && !isByteArray(v)) rts_raiseError(stack, "a foreign call: expected a byte array or unit, found another value");
 }
 
 void rts_checkString(Stack *stack, HaskellObj v)

@@ -1,6 +1,8 @@
 /* How an in-call ended, for C that reads it later. */
 #include "exception.h"
+#include "gc/heap.h"
 #include "incall.h"
+#include "rts/Threads.h"
 #include "rts/Try.h"
 
 #include <string.h>
@@ -74,8 +76,16 @@ SchedulerStatus rts_getError(Capability *cap, RtsError *error)
     return status;
 }
 
-SchedulerStatus rts_noMemoryError(RtsError *error)
+SchedulerStatus rts_notGivenError(HaskellObj result, RtsError *error)
 {
-    if (error != NULL) clearError(error, HeapExhausted, RTS_NO_MEMORY, rts_statusText(RTS_NO_MEMORY));
-    return HeapExhausted;
+    if (result == CAPSTAN_POISON || isByteArray(result)) {
+        if (error != NULL) clearError(error, HeapExhausted, RTS_NO_MEMORY, rts_statusText(RTS_NO_MEMORY));
+        return HeapExhausted;
+    }
+    if (error != NULL) {
+        clearError(error, Killed, RTS_OK, "the result of an export: expected a byte array or unit, found another value");
+        copyText(error->exception_class, sizeof error->exception_class, className(&capstan_WrongKind_closure));
+        if (error->keep) error->exception = getStablePtr((StgPtr)&capstan_WrongKind_closure);
+    }
+    return Killed;
 }

@@ -479,6 +479,37 @@ static void testBytes(void **state)
     assert_int_equal(heardOtherErrors(), 0);
 }
 
+/* The declaration promises a string, and the managed function gives a number. */
+static void testWrongResult(void **state)
+{
+    RtsError error = RTS_ERROR_INIT;
+    char *text = NULL;
+    void *bytes = NULL;
+    size_t length = 7;
+    error.keep = true;
+    assert_int_equal(startHooked(1), RTS_OK);
+    RtsCounts before, after;
+    rts_getCounts(&before);
+    assert_int_equal(no_text_try(&text, &error), Killed);
+    assert_null(text);
+    assert_string_equal(error.exception_class, "capstan_WrongKind");
+    assert_non_null(strstr(error.message, "expected a byte array"));
+    assert_int_equal(error.refusal, RTS_OK);
+    assert_non_null(error.exception);
+    rts_getCounts(&after);
+    assert_int_equal(after.stable_ptrs, before.stable_ptrs + 1);
+    hs_free_stable_ptr(error.exception);
+    assert_int_equal(no_bytes_try(&bytes, &length, &error), Killed);
+    assert_null(bytes);
+    assert_int_equal(length, 0);
+    hs_free_stable_ptr(error.exception);
+    assert_int_equal(no_text_try(&text, NULL), Killed);
+    assert_int_equal(no_text_try(NULL, &error), Success); /* nobody wants it: nobody looks */
+    assert_int_equal(heardError(RTS_WRONG_KIND), 3);
+    hs_exit();
+    assert_int_equal(heardOtherErrors(), 0);
+}
+
 /* With collections between, and from several threads: what is lent must stay where it is. */
 static void *swallowMany(void *arg)
 {
@@ -564,7 +595,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(testNoRuntime), TEST(testResults),  TEST(testAgain),     TEST(testThreads), TEST(testPlainFailure), TEST(testErrorRecord), TEST(testKeptException),
-        TEST(testMessages),  TEST(testBudgets),  TEST(testCancel),    TEST(testStrings), TEST(testZeroInside),   TEST(testBytes),       TEST(testLending),
+        TEST(testMessages),  TEST(testBudgets),  TEST(testCancel),    TEST(testStrings), TEST(testZeroInside),   TEST(testWrongResult),   TEST(testBytes),       TEST(testLending),
         TEST(testWrappers),  TEST(testMix),      TEST(testWrappedStrings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

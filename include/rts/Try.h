@@ -24,8 +24,9 @@ typedef struct {
 
 /* rts_getSchedStatus; *error, unless it is NULL, says more.  cap may be a dead one. */
 CAPSTAN_API SchedulerStatus rts_getError(Capability *cap, RtsError *error) CAPSTAN_NOSAFEPOINT;
-/* HeapExhausted, and into *error (may be NULL): a result for which C's malloc had no memory. */
-CAPSTAN_API SchedulerStatus rts_noMemoryError(RtsError *error) CAPSTAN_NOSAFEPOINT;
+/* Why a result could not be given to C as a string or byte array, into *error (may be NULL).  HeapExhausted: C's malloc had no memory for it.  Killed, as if the
+ * call had raised WrongKind: it is no byte array. */
+CAPSTAN_API SchedulerStatus rts_notGivenError(HaskellObj result, RtsError *error) CAPSTAN_NOSAFEPOINT;
 
 #ifdef __cplusplus
 }

@@ -270,6 +270,12 @@ void scavengeObject(StgClosure *obj, Visitor *v);
 static inline bool isForwarded(const StgClosure *obj) { return ((StgWord)obj->info & 1) != 0; }
 static inline StgClosure *forwardAddress(const StgClosure *obj) { return (StgClosure *)((StgWord)obj->info & ~(StgWord)1); }
 
+/* v is evaluated. */
+static inline bool isByteArray(HaskellObj v)
+{
+    return !rts_isImmediate(v) && v != NULL && (v->info->kind == CLOSURE_BYTES || v->info->kind == CLOSURE_EXTERNAL);
+}
+
 /* The state word of a thunk under evaluation: its evaluator, with low bits 100. */
 static inline bool isBlackHoleMark(StgWord state) { return (state & 7) == 4; }
 

@@ -77,7 +77,7 @@ static void putTryOpt(const Plan *plan, const Call *call, const char *function, 
         put(out, ";\n");
     }
     if (result->ownership != NOT_OWNED)
-        put(out, "if (status == Success && result != NULL && *result == NULL && ret != CAPSTAN_UNIT) status = rts_noMemoryError(error);\n");
+        put(out, "if (status == Success && result != NULL && *result == NULL && ret != CAPSTAN_UNIT) status = rts_notGivenError(ret, error);\n");
     put(out, "rts_unlock(cap);\nreturn status;\n}\n\n");
 }
 

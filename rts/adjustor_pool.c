@@ -119,7 +119,7 @@ static bool keepOwn(Task *task, Adjustor *a)
 /* Code, and data of zeroes behind it. */
 static bool mapArena(Arena *arena)
 {
-    if (!osMapCode(arena, archAdjustorTemplate, ARCH_ADJUSTOR_CODE_BYTES)) return false;
+    if (!osMapCode(arena, archAdjustorTemplate, ARCH_ADJUSTOR_CODE_BYTES, ARCH_CODE_RIGHTS)) return false;
     if (osCommit(&arena->head, DATA_BYTES)) return true;
     osDecommit(arena, ARCH_ADJUSTOR_CODE_BYTES);
     return false;

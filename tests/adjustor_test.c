@@ -7,6 +7,8 @@
 #include "os/os.h"
 
 #include <execinfo.h>
+#include <signal.h>
+#include <sys/auxv.h>
 #include <sys/wait.h>
 
 /* ---- Closures ---- */
@@ -492,6 +494,26 @@ static void testWrongTypes(void **state)
     assert_int_equal(heardOtherErrors(), 0);
 }
 
+/* Where the processor guards pages (HWCAP2_BTI): past the landing pad is no place to jump to, in the copies of the template too. */
+static void testGuardedPages(void **state)
+{
+    if (ARCH_CODE_RIGHTS == 0 || !(getauxval(AT_HWCAP2) & 1ul << 17)) {
+        print_message("this processor guards no pages\n");
+        skip();
+    }
+    char *f = adjustorFor(&same_closure, NULL, "LL");
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGILL, SIG_DFL);
+        ((LL *)(void *)(f + 4))(1);
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGILL);
+    freeHaskellFunctionPtr(f);
+}
+
 static void testWrongPointers(void **state)
 {
     char text[64];
@@ -712,7 +734,7 @@ int main(void)
         ONE(testFreedDuringCall), ONE(testFreedWhileWaiting), ONE(testThreads), FOUR(testThreads), BARREN(testThreads), TWO(testMakersEverywhere),
         TWO(testFreesUnderCalls), BARREN(testFreesUnderCalls),
         TWO(testSort), ONE(testManagedErrors), TWO(testNesting), ONE(testFailing), ONE(testHoldingCapability), ONE(testWrongTypes),
-        ONE(testWrongPointers), ONE(testCalledAfterFree), ONE(testNoMemory), TWO(testAfterExit), TWO(testExitsUnderCalls), ONE(testFork), ONE(testUnloading), ONE(testUnwinding),
+        ONE(testWrongPointers), ONE(testGuardedPages), ONE(testCalledAfterFree), ONE(testNoMemory), TWO(testAfterExit), TWO(testExitsUnderCalls), ONE(testFork), ONE(testUnloading), ONE(testUnwinding),
         ONE(testMemfd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

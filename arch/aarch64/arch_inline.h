@@ -57,6 +57,8 @@ static inline __attribute__((always_inline)) uintptr_t archStackPointer(void)
 
 /* Adjustors: see arch.h. Pages have 4, 16 or 64 KiB, as the kernel was built; the code is right for all of them. */
 #define ARCH_ADJUSTOR_CODE_BYTES 65536
+/* For osMapCode: PROT_BTI, so that the template is guarded as the library is.  Kernels and processors without it pay no heed. */
+#define ARCH_CODE_RIGHTS 0x10
 #define ARCH_ADJUSTOR_STEP 16
 #define ARCH_ADJUSTOR_COUNT 4095
 

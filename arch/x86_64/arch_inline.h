@@ -47,6 +47,7 @@ static inline __attribute__((always_inline)) uintptr_t archStackPointer(void)
 
 /* Adjustors: see arch.h. */
 #define ARCH_ADJUSTOR_CODE_BYTES 4096
+#define ARCH_CODE_RIGHTS 0 /* beyond read and execute */
 #define ARCH_ADJUSTOR_STEP 16
 #define ARCH_ADJUSTOR_COUNT 255
 

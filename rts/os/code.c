@@ -59,23 +59,29 @@ static bool findOrigin(void *context, char *text) {
     return true;
 }
 
+/* With the further rights, unless they are unknown here. */
+static bool mapReadable(void *at, size_t bytes, int rights, int fd, off_t offset) {
+    return mmap(at, bytes, PROT_READ | PROT_EXEC | rights, MAP_PRIVATE | MAP_FIXED, fd, offset) == at ||
+           (rights != 0 && mmap(at, bytes, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, offset) == at);
+}
+
 /* The file's contents decide whether it is still the right one: what was compared is what is mapped. */
-static bool mapFromPath(const char *path, off_t offset, void *at, const void *code, size_t bytes) {
+static bool mapFromPath(const char *path, off_t offset, void *at, const void *code, size_t bytes, int rights) {
     struct stat about;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return false;
     bool mapped = fstat(fd, &about) == 0 && about.st_size - offset >= (off_t)bytes &&
-                  mmap(at, bytes, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, offset) == at;
+                  mapReadable(at, bytes, rights, fd, offset);
     close(fd);
     return mapped && memcmp(at, code, bytes) == 0;
 }
 
-static bool mapFromFile(void *at, const void *code, size_t bytes) {
+static bool mapFromFile(void *at, const void *code, size_t bytes, int rights) {
     struct Origin origin = {.address = (uintptr_t)code};
     if (!osForEachLine("/proc/self/maps", findOrigin, &origin) || !origin.found) return false;
     /* A program that was deleted or replaced while it runs is still to be had by the second name. */
-    return mapFromPath(origin.path, origin.offset, at, code, bytes) ||
-           mapFromPath("/proc/self/exe", origin.offset, at, code, bytes);
+    return mapFromPath(origin.path, origin.offset, at, code, bytes, rights) ||
+           mapFromPath("/proc/self/exe", origin.offset, at, code, bytes, rights);
 }
 
 /* ---------------------------------------------------------------- from a file without a name */
@@ -98,20 +104,20 @@ static bool writeAll(int fd, const char *from, size_t bytes) {
     return true;
 }
 
-static bool mapFromMemfd(void *at, const void *code, size_t bytes) {
+static bool mapFromMemfd(void *at, const void *code, size_t bytes, int rights) {
     int fd = openMemfd();
     if (fd < 0) return false;
     bool mapped = writeAll(fd, code, bytes) && fcntl(fd, F_ADD_SEALS, SEAL_ALL) == 0 &&
-                  mmap(at, bytes, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, 0) == at;
+                  mapReadable(at, bytes, rights, fd, 0);
     close(fd);
     return mapped;
 }
 
-bool osMapCode(void *at, const void *code, size_t bytes) {
+bool osMapCode(void *at, const void *code, size_t bytes, int rights) {
     if (osShouldFail()) return false;
     struct Quiet quiet = osBeginQuiet();
-    bool mapped = (!(osCodeForbidden & OS_CODE_FROM_FILE) && mapFromFile(at, code, bytes)) ||
-                  (!(osCodeForbidden & OS_CODE_FROM_MEMFD) && mapFromMemfd(at, code, bytes));
+    bool mapped = (!(osCodeForbidden & OS_CODE_FROM_FILE) && mapFromFile(at, code, bytes, rights)) ||
+                  (!(osCodeForbidden & OS_CODE_FROM_MEMFD) && mapFromMemfd(at, code, bytes, rights));
     /* What another file may have left there goes. */
     if (!mapped) mmap(at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     osEndQuiet(quiet);

@@ -59,8 +59,9 @@ void osDiscard(void *p, size_t bytes);
  *    execution of written memory (SELinux's execmem and execmod, PaX, seccomp filters) leave alone;
  * 2. from a sealed memfd, written by write().
  * Errors: false when both are refused (by policy, or number of mappings, memory, fault injection); then the range
- * is reserved as before. */
-bool osMapCode(void *at, const void *code, size_t bytes);
+ * is reserved as before.
+ * rights: what the processor knows beyond reading and executing, as mmap takes it; not an error where the kernel does not. */
+bool osMapCode(void *at, const void *code, size_t bytes, int rights);
 enum { OS_CODE_FROM_FILE = 1, OS_CODE_FROM_MEMFD = 2 };
 extern unsigned osCodeForbidden; /* behave as if these ways were refused (tests) */
 

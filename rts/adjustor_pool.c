@@ -170,7 +170,6 @@ Adjustor *newAdjustor(const Signature *signature, StgFunPtr wptr, StgStablePtr h
     atomic_store_explicit(&a->signature, signature, memory_order_relaxed);
     atomic_store_explicit(&a->wptr, wptr, memory_order_relaxed);
     atomic_store_explicit(&a->hptr, hptr, memory_order_relaxed);
-    atomic_store_explicit(&a->caller, 0, memory_order_relaxed);
     /* An addition: calls that do not know better may be counted.  Release: pairs with the acquire of the status. */
     atomic_fetch_add_explicit(&a->state, ADJUSTOR_LIVE - ADJUSTOR_SPARE, memory_order_release);
     return a;
@@ -205,7 +204,7 @@ void noteCaller(Adjustor *a, uint32_t me)
     uint32_t nobody = 0;
     if (!atomic_compare_exchange_strong_explicit(&a->caller, &nobody, me, memory_order_seq_cst, memory_order_seq_cst) && nobody != me)
         atomic_store_explicit(&a->caller, CALLERS_MANY, memory_order_seq_cst);
-    /* Before the load of the status: pairs with that in freeAdjustor and reclaimAdjustor. */
+    /* Before the load of the status: pairs with the exchange in changeStatus. */
     atomic_thread_fence(memory_order_seq_cst);
 }
 
@@ -220,8 +219,8 @@ static void lookAtTask(Task *task, void *search)
     if (atomic_load_explicit(&task->through, memory_order_acquire) == s->a) s->found = true;
 }
 
-/* The status has been changed, by a read-modify-write or behind a fence: does any call that may have seen the one before still use the record? */
-static bool isInUse(Adjustor *a)
+/* The status has been changed by a read-modify-write: does any call that may have seen the one before still use the record?  alone: nobody else looks. */
+static bool isInUse(Adjustor *a, bool alone)
 {
     if (atomic_load_explicit(&a->state, memory_order_acquire) >= ADJUSTOR_CALL) return true;
     uint32_t caller = atomic_load_explicit(&a->caller, memory_order_seq_cst);
@@ -229,20 +228,33 @@ static bool isInUse(Adjustor *a)
     if (caller == 0) return false;
     if (me != NULL && caller == (uint32_t)me->id) return atomic_load_explicit(&me->through, memory_order_relaxed) == a;
     Search search = { a, false };
+    if (alone) atomic_store_explicit(&a->caller, 0, memory_order_seq_cst);
     osMembarrier();
     eachTask(lookAtTask, &search);
+    if (alone && search.found) atomic_store_explicit(&a->caller, CALLERS_MANY, memory_order_seq_cst);
     return search.found;
+}
+
+/* Context: this thread has claimed it.  false: a call uses it, and the claim is given up. */
+static bool takeBack(Adjustor *a)
+{
+    StgStablePtr hptr = atomic_load_explicit(&a->hptr, memory_order_relaxed);
+    uint32_t expected = ADJUSTOR_CLAIMED;
+    /* The exchange fails when one more call has come. */
+    if (!isInUse(a, true) &&
+        atomic_compare_exchange_strong_explicit(&a->state, &expected, ADJUSTOR_SPARE, memory_order_seq_cst, memory_order_relaxed)) {
+        recycle(a, hptr);
+        return true;
+    }
+    atomic_fetch_sub_explicit(&a->state, ADJUSTOR_CLAIMED - ADJUSTOR_FREED, memory_order_seq_cst);
+    return false;
 }
 
 void reclaimAdjustor(Adjustor *a)
 {
-    atomic_thread_fence(memory_order_seq_cst);
-    StgStablePtr hptr = atomic_load_explicit(&a->hptr, memory_order_relaxed);
-    uint32_t expected = ADJUSTOR_FREED;
-    if (statusOfAdjustor(a) != ADJUSTOR_FREED || isInUse(a)) return;
-    /* Or another one does it, or one more call has come. */
-    if (atomic_compare_exchange_strong_explicit(&a->state, &expected, ADJUSTOR_SPARE, memory_order_seq_cst, memory_order_relaxed))
-        recycle(a, hptr);
+    do
+        if (!changeStatus(a, ADJUSTOR_FREED, ADJUSTOR_FREED, ADJUSTOR_CLAIMED) || takeBack(a)) return;
+    while (!isInUse(a, false)); /* the last one left while it was claimed */
 }
 
 bool freeAdjustor(Adjustor *a)
@@ -250,15 +262,15 @@ bool freeAdjustor(Adjustor *a)
     StgStablePtr hptr = atomic_load_explicit(&a->hptr, memory_order_relaxed);
     /* Relaxed: if this is another's already, the exchange finds out. */
     if (atomic_load_explicit(&a->caller, memory_order_relaxed) == 0 && changeStatus(a, ADJUSTOR_LIVE, ADJUSTOR_LIVE, ADJUSTOR_SPARE)) {
-        if (!isInUse(a)) {
+        if (!isInUse(a, true)) {
             recycle(a, hptr);
             return true;
         }
-        atomic_fetch_add_explicit(&a->state, ADJUSTOR_FREED - ADJUSTOR_SPARE, memory_order_seq_cst);
-    } else if (!changeStatus(a, ADJUSTOR_LIVE, ADJUSTOR_ENDED, ADJUSTOR_FREED)) {
+        atomic_fetch_add_explicit(&a->state, ADJUSTOR_CLAIMED - ADJUSTOR_SPARE, memory_order_seq_cst);
+    } else if (!changeStatus(a, ADJUSTOR_LIVE, ADJUSTOR_ENDED, ADJUSTOR_CLAIMED)) {
         return false;
     }
-    reclaimAdjustor(a);
+    if (!takeBack(a) && !isInUse(a, false)) reclaimAdjustor(a);
     return true;
 }
 
@@ -270,11 +282,13 @@ static void eachAdjustor(void (*f)(Adjustor *a, void *ctx), void *ctx)
         for (size_t i = 0; i < ARCH_ADJUSTOR_COUNT; i++) f(&arenaAt(n)->records[i], ctx);
 }
 
+static bool isLeaving(unsigned status) { return status == ADJUSTOR_FREED || status == ADJUSTOR_CLAIMED; }
+
 /* One that was freed, and is being left by its last calls, keeps its status. */
 static void endOne(Adjustor *a, void *unused)
 {
     bool ended = changeStatus(a, ADJUSTOR_LIVE, ADJUSTOR_LIVE, ADJUSTOR_ENDED);
-    if (ended || statusOfAdjustor(a) == ADJUSTOR_FREED) atomic_store_explicit(&a->hptr, NULL, memory_order_relaxed);
+    if (ended || isLeaving(statusOfAdjustor(a))) atomic_store_explicit(&a->hptr, NULL, memory_order_relaxed);
 }
 
 void startAdjustors(void) { atomic_store_explicit(&adjustorsByMark, osMembarrierWorks(), memory_order_relaxed); }
@@ -300,7 +314,7 @@ static void lookForStub(Adjustor *a, void *ctx)
     Range *range = ctx;
     unsigned status = statusOfAdjustor(a);
     uintptr_t stub = (uintptr_t)atomic_load_explicit(&a->wptr, memory_order_relaxed);
-    if ((status == ADJUSTOR_LIVE || status == ADJUSTOR_FREED) && stub >= range->lo && stub < range->hi) range->found = true;
+    if ((status == ADJUSTOR_LIVE || isLeaving(status)) && stub >= range->lo && stub < range->hi) range->found = true;
 }
 bool anyAdjustorIn(const void *lo, const void *hi)
 {
@@ -314,7 +328,7 @@ static void countOne(Adjustor *a, void *ctx)
     RtsAdjustorCounts *counts = ctx;
     unsigned status = statusOfAdjustor(a);
     if (status == ADJUSTOR_LIVE || status == ADJUSTOR_ENDED) counts->live++;
-    if (status == ADJUSTOR_FREED) counts->leaving++;
+    if (isLeaving(status)) counts->leaving++;
 }
 
 void rts_getAdjustorCounts(RtsAdjustorCounts *counts)

@@ -4,19 +4,23 @@
  *
  * A record's state is a status and, above it, a number of calls that are just using the record:
  *
- *     SPARE --newAdjustor--> LIVE --freeAdjustor--> SPARE, or FREED while calls use it --the last one leaves--> SPARE
- *                              |                      ^
- *                              +----endAdjustors--> ENDED
+ *     SPARE --newAdjustor--> LIVE --freeAdjustor--> CLAIMED --nobody uses it--> SPARE
+ *                              |                   ^  ^   |
+ *                              +--endAdjustors--> ENDED   +--calls do--> FREED --the last one leaves--> CLAIMED
  *
  * Calls and frees.  That a call uses the record is said in one of two places, before it looks at the status:
- * - in Task.through, by a plain store: the usual case.  A thread does so with one record at a time.  The record's `caller` says who ever did it since it is
- *   LIVE: nobody (0), one thread (its number), or several (CALLERS_MANY); it is written once or twice in a life, by a fenced exchange;
+ * - in Task.through, by a plain store: the usual case.  A thread does so with one record at a time.  After that it makes sure that the record's `caller` says
+ *   who may ever have done it: nobody (0), one thread (its number), or several (CALLERS_MANY); it is written once or twice, by a fenced exchange;
  * - in the count, by an atomic addition: where there is no Task, or its place is taken, or membarrier is refused.
  * Who frees it changes the status (a read-modify-write), then looks at the count and at `caller`: nobody, or only the freeing thread itself, says where to look
  * without further ado; otherwise a membarrier, then at all Tasks.  With the barrier, a call's store to `through` and its load of the status come both before
- * it (then the call is seen) or the load comes behind it (then the call sees that it is too late).
+ * it (then the call is seen) or the load comes behind it (then the call sees that it is too late).  Without one: a call that has to write `caller` loads the
+ * status behind its fence; one that found there what another wrote loads it behind that (acquire), and the other wrote it after the freer had looked.
+ * `caller` outlives the record's life, for a call that comes too late may be just behind it, and find the next life's LIVE.  It begins anew only before such a
+ * barrier, if no Task is found: whoever saw the old value would be.
  * A call that leaves takes its mark away and looks at the status; the same barrier makes sure that the freer sees no mark, or this call sees FREED, and looks
- * for others as the freer did.  FREED becomes SPARE by compare-and-swap: only one does it.
+ * for others as the freer did.  Who looks has claimed the record (CLAIMED) and is alone: two who both find FREED might otherwise see two lives of it, and
+ * the slower one end the second.  Calls that leave meanwhile do nothing, so who gives up a claim looks once more.
  *
  * Ownership: signature, wptr and hptr are written by who takes the record from a list of spare ones, and read by calls that saw LIVE (acquire; pairs with the
  * release in newAdjustor).  A call through a pointer that was freed may read them while they are written: they are atomic, and it does nothing with them that
@@ -30,7 +34,7 @@
 
 #include <stdatomic.h>
 
-enum { ADJUSTOR_SPARE, ADJUSTOR_LIVE, ADJUSTOR_FREED, ADJUSTOR_ENDED, ADJUSTOR_STATUS = 3, ADJUSTOR_CALL = 4 };
+enum { ADJUSTOR_SPARE, ADJUSTOR_LIVE, ADJUSTOR_FREED, ADJUSTOR_CLAIMED, ADJUSTOR_ENDED, ADJUSTOR_STATUS = 7, ADJUSTOR_CALL = 8 };
 #define CALLERS_MANY UINT32_MAX
 
 /* Lies where the assembly has an ArchAdjustor. */
@@ -69,10 +73,10 @@ static inline Task *enterAdjustor(Adjustor *a, Task *task)
         atomic_fetch_add_explicit(&a->state, ADJUSTOR_CALL, memory_order_seq_cst);
         return NULL;
     }
-    uint32_t caller = atomic_load_explicit(&a->caller, memory_order_relaxed);
-    if (__builtin_expect(caller != (uint32_t)task->id && caller != CALLERS_MANY, 0)) noteCaller(a, (uint32_t)task->id);
     atomic_store_explicit(&task->through, a, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst); /* the rest is the freer's membarrier */
+    uint32_t caller = atomic_load_explicit(&a->caller, memory_order_acquire);
+    if (__builtin_expect(caller != (uint32_t)task->id && caller != CALLERS_MANY, 0)) noteCaller(a, (uint32_t)task->id);
     return task;
 }
 

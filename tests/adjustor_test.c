@@ -352,8 +352,8 @@ static void testFreesUnderCalls(void **state)
     rts_getCounts(&counts);
     assert_int_equal(counts.stable_ptrs, 0);
     heardError(RTS_BAD_ARGUMENT); /* late calls */
-    heardError(RTS_BAD_STABLE_PTR);
-    assert_int_equal(heardOtherErrors(), 0);
+    unsigned others = heardOtherErrors(); /* a closed runtime or a bad stable pointer: a call used a record that was another's already */
+    if (others != 0) fail_msg("%u errors, the last one with a text: %s", others, heard.error);
 }
 
 /* ---- From managed code, and back: qsort in a safe call ---- */

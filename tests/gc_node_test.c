@@ -45,7 +45,7 @@ static unsigned countAtHome(unsigned no)
     unsigned atHome = 0, node = topologyNodeOfCapability(no);
     Capability *cap = rts_lock();
     HsInt number = CELLS;
-    for (HaskellObj cell = deRefStablePtr(lists[no]); CAPSTAN_IS(Cell, cell); cell = CAPSTAN_GET(Cell, cell, next)) {
+    for (HaskellObj cell = (HaskellObj)deRefStablePtr(lists[no]); CAPSTAN_IS(Cell, cell); cell = CAPSTAN_GET(Cell, cell, next)) {
         HaskellObj value = CAPSTAN_GET(Cell, cell, value);
         assert_int_equal(rts_smallIntValue(CAPSTAN_GET(Cell, cell, number)), --number);
         atHome += blockOf(cell)->node == node;

@@ -31,8 +31,8 @@ void osRenewLocks(void);
 
 /* ---------------------------------------------------------------- fault injection, for tests
  *
- * Calls of osCommit, osInstallGuard, osOpenPoller, osAddDescriptor, rtsMalloc, rtsCalloc and rtsMallocNode are counted together,
- * over all threads (osStartThread calls rtsMalloc). While switched off (as at start) each costs one relaxed load. Switch while no
+ * Calls of osCommit, osInstallGuard, osOpenPoller, osAddDescriptor, rtsMalloc, rtsCalloc, rtsMallocNode, osMapCode and osKeepModule are counted
+ * together, over all threads (osStartThread calls rtsMalloc). While switched off (as at start) each costs one relaxed load. Switch while no
  * other thread allocates, if the count is to be exact.
  */
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -397,6 +398,30 @@ static void loadedBefore(void)
     check(!isMapped("plug.so") && gone == 1, "the end of the runtime lets it go");
 }
 
+/* A forked child has no runtime, and the modules all the same. */
+static void inChild(void)
+{
+    start();
+    Plug p = load();
+    HsStablePtr pair = p.pair(1);
+    unload(&p);
+    expectStays("an object");
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        bool stayed = isMapped("plug.so");
+        hs_init(NULL, NULL);
+        stayed &= p.count() == 1;
+        hs_exit(); /* the parent gave it */
+        _exit(stayed && !isMapped("plug.so") ? 0 : 1);
+    }
+    int status = 0;
+    check(waitpid(child, &status, 0) == child && status == 0, "the child lets it go: %#x", status);
+    check(p.first(pair) == 1, "the parent does not");
+    hs_exit();
+    check(!isMapped("plug.so"), "but then");
+}
+
 /* The runtime ends under a safe call: who comes back from it finds the code still there. */
 static void insideAtExit(void)
 {
@@ -435,6 +460,7 @@ int main(int argc, char **argv)
     run("before_start", beforeStart);
     run("loaded_before", loadedBefore);
     run("inside_at_exit", insideAtExit);
+    run("in_child", inChild);
     for (int i = 0; i < 2; i++) {
         start();
         run("keeps_objects", keepsObjects);

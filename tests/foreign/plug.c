@@ -9,9 +9,20 @@
 
 #include <time.h>
 
-int *plug_gone; /* the host's: counts how often the module went */
-__attribute__((destructor)) static void countEnd(void)
+/* Constructors and destructors have the loader's lock, and may want a capability. */
+static void callIn(void)
 {
+    if (getNumCapabilities() == 0) return;
+    Capability *cap = rts_lock();
+    rts_mkInt(cap, HS_INT_MAX);
+    rts_unlock(cap);
+}
+__attribute__((constructor)) static void noteBeginning(void) { callIn(); }
+
+int *plug_gone; /* the host's: counts how often the module went */
+__attribute__((destructor)) static void noteEnd(void)
+{
+    callIn();
     int *counter = __atomic_load_n(&plug_gone, __ATOMIC_RELAXED);
     if (counter != NULL) __atomic_fetch_add(counter, 1, __ATOMIC_SEQ_CST);
 }

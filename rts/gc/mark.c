@@ -15,6 +15,8 @@
 #define OBJECTS_A_LOOK 64
 /* Objects that are on their way into the cache while one is looked into. */
 #define AHEAD 8
+/* The same for slots: what one refers to is looked at when so many others have been found. */
+#define SLOTS_AHEAD 16
 /* Elements of an array that are visited at a time. */
 #define PIECE 4096
 /* Smaller holes are not worth the look. */
@@ -26,6 +28,8 @@ static struct {
     RememberedSet stack;   /* marked, and still to be looked into */
     StgClosure *ring[AHEAD];
     unsigned first, length;
+    HaskellObj *slots[SLOTS_AHEAD]; /* of marked objects, still to be visited; NULL: none */
+    unsigned nextSlot;
     StgArray *array;       /* a long one that is being looked into */
     size_t next;           /* its next element */
     size_t words;          /* of what was marked */
@@ -84,6 +88,31 @@ static void markSlot(Visitor *v, HaskellObj *slot)
 
 static Visitor marker = { .visit = markSlot, .marks = true };
 
+static void visitLater(Visitor *v, HaskellObj *slot)
+{
+    HaskellObj obj = *slot, *due = mark.slots[mark.nextSlot];
+    if (rts_isImmediate(obj) || !isInHeap(obj)) return;
+    __builtin_prefetch(obj);
+    __builtin_prefetch(markWordOf(obj));
+    mark.slots[mark.nextSlot] = slot;
+    mark.nextSlot = (mark.nextSlot + 1) % SLOTS_AHEAD;
+    if (due != NULL) markSlot(v, due);
+}
+
+/* false: there were none. */
+static bool visitDue(void)
+{
+    bool any = false;
+    for (unsigned i = 0; i < SLOTS_AHEAD; i++) {
+        HaskellObj *due = mark.slots[i];
+        mark.slots[i] = NULL;
+        if (due == NULL) continue;
+        markSlot(&marker, due);
+        any = true;
+    }
+    return any;
+}
+
 /* A marked object is looked into. */
 static void look(StgClosure *obj)
 {
@@ -97,13 +126,13 @@ static void look(StgClosure *obj)
         mark.next = 0;
         return;
     }
-    eachField(obj, markSlot, &marker);
+    eachField(obj, visitLater, &marker);
 }
 
 static void lookIntoArray(void)
 {
     size_t left = mark.array->length - mark.next, n = left < PIECE ? left : PIECE;
-    visitAll(mark.array->elems + mark.next, n, markSlot, &marker);
+    visitAll(mark.array->elems + mark.next, n, visitLater, &marker);
     mark.next += n;
     if (n == left) mark.array = NULL;
 }
@@ -121,7 +150,7 @@ static bool lookIntoOne(void)
         __builtin_prefetch(obj);
         mark.ring[(mark.first + mark.length++) % AHEAD] = obj;
     }
-    if (mark.length == 0) return false;
+    if (mark.length == 0) return visitDue();
     StgClosure *obj = mark.ring[mark.first];
     mark.first = (mark.first + 1) % AHEAD;
     mark.length--;
@@ -145,7 +174,9 @@ static bool doSlice(size_t words)
     for (unsigned n = 1; lookIntoOne(); n++) {
         if (mark.array == NULL && n % OBJECTS_A_LOOK != 0) continue;
         uint64_t took = osMonotonicNanos() - began;
-        if (took >= most || (took >= LEAST_SLICE_NS && mark.words >= words)) return false;
+        if (took < most && (took < LEAST_SLICE_NS || mark.words < words)) continue;
+        visitDue();
+        return false;
     }
     return true;
 }
@@ -296,6 +327,7 @@ void beginMarking(void)
     forgetRemembered(&mark.stack);
     mark.rooted = mark.ending = false;
     mark.length = mark.first = 0;
+    memset(mark.slots, 0, sizeof mark.slots);
     mark.array = NULL;
     mark.words = 0;
     mark.oldAtStart = heap.oldWords;

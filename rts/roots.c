@@ -50,8 +50,8 @@ static void begin(void)
 /* A rts_timeout, a deadline, or who has the in-call's handle, can end the wait. */
 static bool canBeEnded(const StgTSO *tso)
 {
-    if (tso->stack->mask == MASKED_UNINTERRUPTIBLE) return false;
-    return hasTimeoutToCome(tso) || (tso->flags & TSO_BUDGET && isBudgetToCome(tso->incall));
+    if (!hasTimeoutToCome(tso) && !(tso->flags & TSO_BUDGET && isBudgetToCome(tso->incall))) return false;
+    return tso->stack->mask != MASKED_UNINTERRUPTIBLE; /* last: nobody has touched the stack for long */
 }
 
 /* Waits for something that only managed code can bring about. */

@@ -495,7 +495,7 @@ void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsig
 {
     g->number = (unsigned)(g - collectors);
     g->home = home;
-    g->node = node;
+    g->node = g->kept.node = g->shaded.node = node;
     g->rows = rowsInUse();
     g->v = (Visitor){ .visit = evacuateRoot, .minor = minor };
     g->parallel = parallel;

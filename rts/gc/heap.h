@@ -35,6 +35,7 @@
 typedef struct {
     HaskellObj **free, **limit; /* where the next one goes */
     Block *blocks;              /* full of slots, the one being filled first */
+    unsigned node;              /* where these lie */
 } RememberedSet;
 
 typedef struct {

@@ -25,7 +25,7 @@ bool initNursery(Nursery *n, unsigned node, void (*wantCollection)(void *nursery
     n->r.hp = n->r.hpLim = NULL;
     memset((char *)n + sizeof n->r, 0, sizeof *n - sizeof n->r);
     n->wantCollection = wantCollection;
-    n->node = node;
+    n->node = n->remembered.node = n->shaded.node = node;
     takeReserve(n);
     return n->reserve != NULL && n->reserve->link != NULL;
 }

@@ -5,7 +5,7 @@
 
 static bool refillSet(RememberedSet *set)
 {
-    Block *b = allocBlocks(1, 0);
+    Block *b = allocBlocks(1, set->node);
     if (b == NULL) return false;
     heap.fixed++;
     if (set->blocks != NULL) set->blocks->free = (StgWord *)(void *)set->free;
@@ -25,6 +25,12 @@ void rememberSlot(RememberedSet *set, HaskellObj *slot)
     *set->free++ = slot;
 }
 
+static void emptySet(RememberedSet *set)
+{
+    set->blocks = NULL;
+    set->free = set->limit = NULL;
+}
+
 void forgetRemembered(RememberedSet *set)
 {
     for (Block *b = set->blocks, *next; b != NULL; b = next) {
@@ -32,7 +38,7 @@ void forgetRemembered(RememberedSet *set)
         heap.fixed--;
         freeBlocks(b);
     }
-    *set = (RememberedSet){ NULL, NULL, NULL };
+    emptySet(set);
 }
 
 bool dropFirstChunk(RememberedSet *set)
@@ -61,10 +67,12 @@ void moveRemembered(RememberedSet *from, RememberedSet *to)
     Block *last = from->blocks;
     while (last->link != NULL) last = last->link;
     if (to->blocks == NULL) {
-        *to = *from;
+        to->blocks = from->blocks;
+        to->free = from->free;
+        to->limit = from->limit;
     } else { /* behind the one that is being filled there */
         last->link = to->blocks->link;
         to->blocks->link = from->blocks;
     }
-    *from = (RememberedSet){ NULL, NULL, NULL };
+    emptySet(from);
 }

@@ -2,6 +2,7 @@
  * On which node objects lie, on a machine that pretends to have several: what a capability made stays on its node, whoever collects. tests/numa
  * asks the kernel of an emulated one.
  */
+#include "capability.h"
 #include "gc/block.h"
 #include "os/topology.h"
 
@@ -22,7 +23,10 @@ enum { CAPABILITIES = 3, CELLS = 20000, CELLS_OF_EACH_ARRAY = 100, ARRAY = 40 };
 CAPSTAN_CON(Cell, 1, next, value, number)
 CAPSTAN_STATIC_CON(End, 0);
 
-static HsStablePtr lists[CAPABILITIES];
+static struct {
+    HsStablePtr cells;
+    unsigned node; /* of the capability that made them, which need not be the one that was asked for */
+} lists[CAPABILITIES];
 
 static void *makeList(void *arg)
 {
@@ -34,18 +38,19 @@ static void *makeList(void *arg)
         HaskellObj value = i % CELLS_OF_EACH_ARRAY == 0 ? rts_mkArray(cap, ARRAY, list) : &End_closure;
         list = Cell_new(cap, list, value, CAPSTAN_SMALL_INT(i));
     }
-    lists[no] = getStablePtr((StgPtr)list);
+    lists[no].cells = getStablePtr((StgPtr)list);
+    lists[no].node = topologyNodeOfCapability(cap->no);
     rts_unlock(cap);
     return NULL;
 }
 
-/* How many cells and arrays of a capability's list lie on its node; all of them are there. */
+/* How many cells and arrays of a list lie on its node; all of them are there. */
 static unsigned countAtHome(unsigned no)
 {
-    unsigned atHome = 0, node = topologyNodeOfCapability(no);
+    unsigned atHome = 0, node = lists[no].node;
     Capability *cap = rts_lock();
     HsInt number = CELLS;
-    for (HaskellObj cell = (HaskellObj)deRefStablePtr(lists[no]); CAPSTAN_IS(Cell, cell); cell = CAPSTAN_GET(Cell, cell, next)) {
+    for (HaskellObj cell = (HaskellObj)deRefStablePtr(lists[no].cells); CAPSTAN_IS(Cell, cell); cell = CAPSTAN_GET(Cell, cell, next)) {
         HaskellObj value = CAPSTAN_GET(Cell, cell, value);
         assert_int_equal(rts_smallIntValue(CAPSTAN_GET(Cell, cell, number)), --number);
         atHome += blockOf(cell)->node == node;

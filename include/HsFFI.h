@@ -85,7 +85,8 @@ CAPSTAN_API void hs_exit(void) CAPSTAN_NOSAFEPOINT;
 CAPSTAN_API void hs_thread_done(void) CAPSTAN_NOSAFEPOINT;
 
 /* Ask for a collection of the whole heap and wait until one that began after the call has ended.
- * Context: a thread that holds no capability.
+ * Context: a thread that holds no capability.  Modules that the host gave away (rts_unloadModule) may be unloaded here.
+ * Errors: RTS_NOT_STARTED, RTS_HOLDS_CAPABILITY, RTS_IN_FINALIZER, RTS_NO_MEMORY (nothing was collected), through the error hook.
  * See: hs_perform_gc of the FFI chapter. */
 CAPSTAN_API void hs_perform_gc(void) CAPSTAN_SAFEPOINT;
 CAPSTAN_API void hs_perform_major_gc(void) CAPSTAN_SAFEPOINT;

@@ -9,6 +9,7 @@
 #include <execinfo.h>
 #include <signal.h>
 #include <sys/auxv.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 /* ---- Closures ---- */
@@ -505,6 +506,7 @@ static void testGuardedPages(void **state)
     pid_t child = fork();
     if (child == 0) {
         signal(SIGILL, SIG_DFL);
+        setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
         ((LL *)(void *)(f + 4))(1);
         _exit(0);
     }

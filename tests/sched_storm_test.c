@@ -272,25 +272,27 @@ static void testModify(void **state)
 static HaskellObj takeBody(Stack *stack, void *box) { return rts_takeMVar(stack, *(HaskellObj *)box); }
 
 static _Atomic HsInt taken, interruptions;
+static _Atomic bool masked;
 
 /* Masked all the time: only a take that has to wait is interrupted, and then it has got nothing. */
-static HaskellObj takeAll(Stack *stack, void *box)
+static HaskellObj takeAll(Stack *stack, void *arg)
 {
-    HaskellObj result = CAPSTAN_UNIT;
-    for (;;) {
-        if (!rts_try(stack, takeBody, box, &result)) {
+    HaskellObj result = CAPSTAN_UNIT, **boxAndDone = arg;
+    for (masked = true;;) {
+        if (!rts_try(stack, takeBody, boxAndDone[0], &result)) {
             interruptions++;
             continue;
         }
-        if (rts_intValue(result) == 0) return CAPSTAN_UNIT;
+        if (rts_intValue(result) == 0) break;
         taken += rts_intValue(result);
     }
+    rts_putMVar(stack, *boxAndDone[1], CAPSTAN_UNIT); /* waits for the pesterer at most, who throws no more then */
+    return CAPSTAN_UNIT;
 }
 CAPSTAN_IO(taker, box, done)
 {
     CAPSTAN_ROOTS(stack, box, done);
-    rts_withMask(stack, RtsMaskedInterruptible, takeAll, &box);
-    rts_putMVar(stack, done, CAPSTAN_UNIT);
+    rts_withMask(stack, RtsMaskedInterruptible, takeAll, (HaskellObj *[]){ &box, &done });
     CAPSTAN_UNROOT(stack);
     return CAPSTAN_UNIT;
 }
@@ -313,8 +315,9 @@ CAPSTAN_IO(putWhilePestered, n)
     CAPSTAN_ROOTS(stack, box, done, id);
     over = 0;
     taken = interruptions = 0;
+    masked = false;
     id = FORK(stack, taker, box, done);
-    rts_threadDelay(stack, 1000);
+    while (!masked) rts_yield(stack);
     FORK(stack, pesterer, id, done);
     for (HsInt i = 1; i <= count; i++) {
         rts_putMVar(stack, box, rts_int(stack, i));

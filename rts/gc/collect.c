@@ -280,6 +280,7 @@ static bool ensureSpace(Nursery *const *nurseries, unsigned count, bool major, u
     if (major) collectOpenBlocks();
     size_t words = youngWords(nurseries, count) + (major ? wordsIn(heap.old) : 0);
     size_t open = (2 * rowsInUse() + READY_BLOCKS) * (helpers + 1);
+    words += heap.fixed * WORK_WORDS; /* large objects that wait, though none is copied */
     return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + (helpers > 0 ? words / BLOCK_WORDS / 32 : 0) + open);
 }
 

@@ -105,7 +105,7 @@ static void pushPending(GcThread *g, Block *b, StgWord *from, StgWord *to)
 static Work take(WorkQueue *q, Work *at, void (*drop)(WorkQueue *))
 {
     Work w = *at;
-    if (w.block->flags & BLOCK_LARGE && w.to - w.from > PIECE_WORDS) w.to = at->from = w.from + PIECE_WORDS;
+    if (blockFlags(w.block) & BLOCK_LARGE && w.to - w.from > PIECE_WORDS) w.to = at->from = w.from + PIECE_WORDS;
     else drop(q);
     return w;
 }
@@ -151,7 +151,7 @@ static Block *takeReady(GcThread *g)
     return g->readyBlocks[--g->ready];
 }
 
-static unsigned rowOfSpace(const GcThread *g, const Space *s) { return (unsigned)(s - g->to[0]) / SPACES; }
+static unsigned rowOfSpace(const GcThread *g, const Space *s) { return (unsigned)(s - (const Space *)(const void *)g->to) / SPACES; }
 
 static Block *takeForRow(GcThread *g, unsigned row)
 {
@@ -414,7 +414,7 @@ static void scavengeRange(GcThread *g, StgWord **scan, StgWord **end)
 static void scavengeWork(GcThread *g, Work *w)
 {
     enterBlock(g, w->block);
-    if (!(w->block->flags & BLOCK_LARGE)) {
+    if (!(blockFlags(w->block) & BLOCK_LARGE)) {
         scavengeRange(g, &w->from, &w->to);
     } else if (((StgClosure *)w->block->start)->info->kind == CLOSURE_ARRAY) {
         for (StgWord *p = w->from; p < w->to; p++) evacuateField(g, (HaskellObj *)(void *)p, true, false);
@@ -480,7 +480,8 @@ void endCollector(GcThread *g)
         g->words += g->to[row][TO_OLD].words + g->to[row][TO_AGED].words;
     }
     if (g->pending.newest != NULL) freeBlocks(g->pending.newest);
-    g->pending = (WorkQueue){ 0 };
+    g->pending.oldest = g->pending.newest = NULL; /* its length is 0, and others may still look at that */
+    g->pending.begin = g->pending.end = 0;
 }
 
 static void beginSpace(Space *s, uint32_t flags)

@@ -39,6 +39,8 @@ typedef struct {
     StgWord *from, *to;
 } Work;
 
+#define WORK_WORDS (sizeof(Work) / sizeof(StgWord))
+
 /* Work that waits, in chunks of memory: link leads to newer ones, todo to older ones. */
 typedef struct {
     Block *oldest, *newest;

@@ -348,10 +348,14 @@ void abandonMarking(Nursery *const *nurseries, unsigned count)
     heap.marking = mark.ending = false;
 }
 
-static void finishMarking(void)
+/* false: something that was reached could not be remembered, for want of memory: the next collection copies everything.  Seen before anything is judged; what
+ * weak pointers lead to is followed after that. */
+static bool finishMarking(void)
 {
-    heap.judging = true;
     visitRoots(&marker);
+    followMarks();
+    if (heap.forgot) return false;
+    heap.judging = true;
     followLive(&marker);
     visitDead(&marker);
     sweepTables(false);
@@ -362,6 +366,7 @@ static void finishMarking(void)
     heap.oldWords = sweepSmall() + sweepGroups(&heap.large) + sweepGroups(&heap.pinned);
     size_t became = before > mark.oldAtStart ? before - mark.oldAtStart : 0;
     heap.unseenWords = became < heap.oldWords ? became : heap.oldWords;
+    return true;
 }
 
 bool isMarkingEnding(void) { return mark.ending; }
@@ -376,8 +381,7 @@ bool continueMarking(Nursery *const *nurseries, unsigned count)
     }
     if (mark.ending) {
         mark.ending = false;
-        finishMarking();
-        return true;
+        return finishMarking();
     }
     if (doSlice(wordsDue())) mark.ending = !heap.forgot;
     return false;

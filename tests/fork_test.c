@@ -142,6 +142,7 @@ static int forkTo(int (*child)(void))
     if (pid < 0) return -errno;
     if (pid == 0) {
         isChild = true;
+        pthread_mutex_init(&heard.lock, NULL); /* another thread may have been in one of our hooks */
         alarm(TEST_SECONDS); /* the parent's does not count */
         if (child != NULL) _exit(CAN_LIVE || child == doExec ? child() : 0);
         return -1;
@@ -160,8 +161,13 @@ static void testNeverStarted(void **state)
     assert_int_equal(forkTo(liveAgain), 0);
 }
 
+/* The runtime's workers are such threads as well, though they seldom run here: a child hung once in three runs of the whole suite. */
+#define SKIP_FORKS_EMULATED() \
+    SKIP_EMULATED("a child that is forked among running threads may hang inside the emulator, where no signal reaches it")
+
 static void testIdle(void **state)
 {
+    SKIP_FORKS_EMULATED();
     for (int i = 0; i < 3; i++) { /* without a Task, and with one */
         assert_int_equal(forkTo(doExit), 0);
         assert_int_equal(forkTo(doExec), 0);
@@ -228,7 +234,7 @@ static void *hammerThreads(void *unused)
 static void forkAmong(HsInt rounds, void *(*fn)(void *), void *arg, int threads, int (*child)(void))
 {
     pthread_t all[8];
-    SKIP_EMULATED("a child that is forked among running threads may hang inside the emulator, where no signal reaches it");
+    SKIP_FORKS_EMULATED();
     stopAll = 0;
     for (int i = 0; i < threads; i++) all[i] = spawn(fn, arg);
     for (HsInt i = 0; i < rounds; i++) {

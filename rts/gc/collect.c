@@ -274,11 +274,11 @@ static size_t youngWords(Nursery *const *nurseries, unsigned count)
     return words;
 }
 
-/* Memory for the worst case: everything lives, and each collecting thread leaves two blocks half empty. */
-static bool ensureSpace(Nursery *const *nurseries, unsigned count, bool major, unsigned helpers)
+/* Memory for the worst case: everything lives, and each collecting thread leaves two blocks of each row half empty. */
+static bool ensureSpace(size_t young, bool major, unsigned helpers)
 {
     if (major) collectOpenBlocks();
-    size_t words = youngWords(nurseries, count) + (major ? wordsIn(heap.old) : 0);
+    size_t words = young + (major ? wordsIn(heap.old) : 0);
     size_t open = (2 * rowsInUse() + READY_BLOCKS) * (helpers + 1);
     words += heap.fixed * WORK_WORDS; /* large objects that wait, though none is copied */
     return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + (helpers > 0 ? words / BLOCK_WORDS / 32 : 0) + open);
@@ -303,10 +303,10 @@ static size_t sweepInPlace(Nursery *const *nurseries, unsigned count, bool minor
     return bytes;
 }
 
-static void collect(Nursery *const *nurseries, unsigned count, unsigned own, bool minor, unsigned helpers, RtsCollection *out)
+/* young: words. */
+static void collect(Nursery *const *nurseries, unsigned count, unsigned own, size_t young, bool minor, unsigned helpers, RtsCollection *out)
 {
     uint64_t cpu = osThreadCpuNanos();
-    size_t young = youngWords(nurseries, count) * sizeof(StgWord);
     Block *from = heap.aged, *oldFrom = NULL;
     heap.promotesAll = minor && (isMarkingEnding() || doMostSurvive());
     heap.aged = NULL;
@@ -331,7 +331,7 @@ static void collect(Nursery *const *nurseries, unsigned count, unsigned own, boo
     freeFromSpace(oldFrom);
     heap.oldWords = (minor ? heap.oldWords : 0) + promotedWords() + inPlace / sizeof(StgWord);
     if (!minor) heap.unseenWords = 0;
-    noteCopied(copied, young, osThreadCpuNanos() - cpu, minor);
+    noteCopied(copied, young * sizeof(StgWord), osThreadCpuNanos() - cpu, minor);
     noteWork(out);
 }
 
@@ -344,11 +344,12 @@ bool collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool m
     if (major) abandonMarking(nurseries, count);
     else if (isTimeToMark()) beginMarking();
     unsigned helpers = helpersFor(!major, count);
-    if (!ensureSpace(nurseries, count, major, helpers)) return false;
+    size_t young = youngWords(nurseries, count);
+    if (!ensureSpace(young, major, helpers)) return false;
     verify("before", nurseries, count);
     out->major = major;
     out->allocated_bytes = heap.allocated * BLOCK_BYTES;
-    collect(nurseries, count, own, !major, helpers, out);
+    collect(nurseries, count, own, young, !major, helpers, out);
     bool ended = heap.marking && continueMarking(nurseries, count);
     for (unsigned i = 0; i < count; i++) refillReserve(nurseries[i]);
     heap.liveBytes = heap.oldWords * sizeof(StgWord) + wordsIn(heap.aged) * sizeof(StgWord);

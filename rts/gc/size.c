@@ -44,8 +44,8 @@ size_t nurseryBytes(const HeapSettings *s)
     return s->limitBytes == 0 || share > NURSERY_BYTES ? NURSERY_BYTES : share < LEAST_NURSERY ? LEAST_NURSERY : share;
 }
 
+/* With much that lives, more may be allocated between collections, so many times as much at most: fewer of the objects that die soon survive one. */
 #define MOST_YOUNG 4
-/* With much that lives, more may be allocated between collections: fewer of the objects that die soon survive one. */
 static size_t youngBlocks(unsigned nurseries)
 {
     size_t least = heap.nurseryBlocks * nurseries, live = heap.oldWords / BLOCK_WORDS;

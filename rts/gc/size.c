@@ -44,12 +44,15 @@ size_t nurseryBytes(const HeapSettings *s)
     return s->limitBytes == 0 || share > NURSERY_BYTES ? NURSERY_BYTES : share < LEAST_NURSERY ? LEAST_NURSERY : share;
 }
 
-/* With much that lives, more may be allocated between collections, so many times as much at most: fewer of the objects that die soon survive one. */
+/* With much that lives, more may be allocated between collections, since then fewer of the objects that die soon survive one: all areas together may grow to
+ * twice their size, and a single one to MOST_YOUNG times its own.  Beyond that they leave the last cache, and dead objects are a quarter of the peak. */
 #define MOST_YOUNG 4
 static size_t youngBlocks(unsigned nurseries)
 {
     size_t least = heap.nurseryBlocks * nurseries, live = heap.oldWords / BLOCK_WORDS;
-    return !heap.adaptive || live < least ? least : live < MOST_YOUNG * least ? live : MOST_YOUNG * least;
+    size_t most = 2 * nurseries > MOST_YOUNG ? 2 * least : MOST_YOUNG * heap.nurseryBlocks;
+    if (most > live) most = live;
+    return heap.adaptive && most > least ? most : least;
 }
 
 /* Where most objects survive, collecting more often makes the pauses shorter and costs little. */

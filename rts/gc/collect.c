@@ -203,12 +203,20 @@ static size_t sweepGroups(Block **from, Block **to, bool minor)
     return bytes;
 }
 
+static void takeFull(Space *s, Block **to)
+{
+    if (s->full == NULL) return;
+    s->lastFull->link = *to;
+    *to = s->full;
+    s->full = NULL;
+}
+
 static void gatherRow(Space *to)
 {
     Space *old = &to[TO_OLD], *aged = &to[TO_AGED];
     heap.movable += aged->blocks + old->blocks;
-    moveBlocks(&old->full, &heap.old);
-    moveBlocks(&aged->full, &heap.aged);
+    takeFull(old, &heap.old);
+    takeFull(aged, &heap.aged);
     if (aged->block != NULL) {
         aged->block->free = aged->free;
         pushBlock(&heap.aged, aged->block);

@@ -175,6 +175,7 @@ static void closeSpace(GcThread *g, Space *s)
     if (s->scan < s->free) pushPending(g, s->block, s->scan, s->free);
     if (s->hole) return;
     s->block->free = s->free;
+    if (s->full == NULL) s->lastFull = s->block;
     s->block->link = s->full;
     s->full = s->block;
 }

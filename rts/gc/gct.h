@@ -25,7 +25,7 @@ typedef struct {
     StgWord *counted;      /* what was copied from here on is not yet in words */
     size_t words;          /* that were copied */
     Block *block;          /* NULL: nothing yet */
-    Block *full;           /* through link */
+    Block *full, *lastFull; /* through link; the last is the first that was filled */
     size_t blocks;         /* that were taken for both */
     uint32_t flags;        /* of its blocks */
     bool hole;             /* it is part of a block that is among the heap's old ones */

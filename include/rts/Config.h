@@ -92,8 +92,8 @@ typedef enum {
 typedef struct {
     size_t size;                      /* sizeof(RtsConfig) of the host's header */
     unsigned capabilities;            /* -N: 0 = as many as there are processors for this process */
-    size_t nursery_bytes;             /* -A: allocation area of one capability; 0 = 4 MiB (less under a small limit), and up to twice as much with
-                                         much live data */
+    size_t nursery_bytes;             /* -A: allocation area of one capability; 0 = 4 MiB (less under a small limit), and up to three times as
+                                         much beside much live data */
     size_t heap_limit_bytes;          /* -M: 0 = none.  At least 4 MiB and four nurseries */
     size_t foreign_stack_bytes;       /* how much of a stack of unknown bounds an in-call may use; 0 = 64 KiB */
     unsigned quantum_us;              /* how long a holder keeps its capability from waiters at least; 0 = 200 */

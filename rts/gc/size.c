@@ -44,15 +44,14 @@ size_t nurseryBytes(const HeapSettings *s)
     return s->limitBytes == 0 || share > NURSERY_BYTES ? NURSERY_BYTES : share < LEAST_NURSERY ? LEAST_NURSERY : share;
 }
 
-/* With much that lives, more may be allocated between collections, since then fewer of the objects that die soon survive one: all areas together may grow to
- * twice their size, and a single one to MOST_YOUNG times its own.  Beyond that they leave the last cache, and dead objects are a quarter of the peak. */
-#define MOST_YOUNG 4
+/* With much that lives, more may be allocated between collections, since then fewer of the objects that die soon survive one: twice what lives, up to so many
+ * times as much as usual.  With more, areas leave the last cache, and dead objects are a quarter of the peak. */
+#define MOST_YOUNG 3
 static size_t youngBlocks(unsigned nurseries)
 {
-    size_t least = heap.nurseryBlocks * nurseries, live = heap.oldWords / BLOCK_WORDS;
-    size_t most = 2 * nurseries > MOST_YOUNG ? 2 * least : MOST_YOUNG * heap.nurseryBlocks;
-    if (most > live) most = live;
-    return heap.adaptive && most > least ? most : least;
+    size_t least = heap.nurseryBlocks * nurseries, young = 2 * heap.oldWords / BLOCK_WORDS;
+    if (!heap.adaptive || young < least) return least;
+    return young < MOST_YOUNG * least ? young : MOST_YOUNG * least;
 }
 
 /* Where most objects survive, collecting more often makes the pauses shorter and costs little. */

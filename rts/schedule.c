@@ -108,8 +108,8 @@ static void decayTimerFired(Timer *timer) { runOnWorker(giveMemoryBack); }
 
 /* ---- Collecting ---- */
 
-/* The world is stopped.  Returns whether the heap had the memory to begin. */
-static bool collectStopped(uint64_t began, unsigned own, bool major, RtsGcCause cause, RtsCollection *c)
+/* The world is stopped. */
+static void collectStopped(uint64_t began, unsigned own, bool major, RtsGcCause cause, RtsCollection *c)
 {
     Nursery *nurseries[MAX_CAPABILITIES];
     unsigned n = numCapabilities;
@@ -119,12 +119,11 @@ static bool collectStopped(uint64_t began, unsigned own, bool major, RtsGcCause 
         if (capabilities[i].holder == HOLDER_STOPPED) forgetDebts(nurseries[i]);
     }
     *c = (RtsCollection){ .number = countCollections() + 1, .stop_ns = lastStopNanos(), .cause = cause };
-    bool ok = collectHeap(nurseries, n, own, major, c);
-    if (ok) interruptRevived();
+    collectHeap(nurseries, n, own, major, c);
+    interruptRevived();
     c->pause_ns = osMonotonicNanos() - began;
-    if (ok) noteCollection(c);
-    if (ok) armDecay(heap.decayAfter);
-    return ok;
+    noteCollection(c);
+    armDecay(heap.decayAfter);
 }
 
 /* A worker without anything to do helps the others collect. */
@@ -155,9 +154,8 @@ static bool collectHere(Task *task)
     RtsCollection c;
     uint64_t began = osMonotonicNanos();
     if (!stopWorld(task->cap, 0)) return false;
-    bool ok = collectStopped(began, task->cap->no, false, atomic_exchange(&heap.cause, RtsGcAllocation), &c);
+    collectStopped(began, task->cap->no, false, atomic_exchange(&heap.cause, RtsGcAllocation), &c);
     restartWorld(task->cap);
-    if (!ok) return true;
     afterCollection(task, &c);
     if (c.major) tryUnloading(false);
     return true;
@@ -194,14 +192,14 @@ RtsStatus performCollection(bool major, RtsGcCause cause)
     if (task == NULL) return RTS_NO_MEMORY;
     uint64_t began = osMonotonicNanos();
     if (!stopFromOutside()) return RTS_NOT_STARTED;
-    bool ok = collectStopped(began, 0, major, cause, &c);
+    collectStopped(began, 0, major, cause, &c);
     /* While the world is stopped: the end of the runtime comes before this, or waits for it. */
     releasesRunning++;
     restartWorld(NULL);
-    if (ok) afterCollection(task, &c);
+    afterCollection(task, &c);
     if (--releasesRunning == 0) osFutexWake(&releasesRunning, INT32_MAX);
-    if (ok && c.major && cause != RtsGcUnload) tryUnloading(true);
-    return ok ? RTS_OK : RTS_NO_MEMORY;
+    if (c.major && cause != RtsGcUnload) tryUnloading(true);
+    return RTS_OK;
 }
 
 RtsStatus clearMemory(void)

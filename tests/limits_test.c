@@ -355,6 +355,11 @@ static void startInLittleSpace(void)
     if (value != 42 && value != -(HsInt)HeapExhausted) _exit(2);
     SchedulerStatus hogged = hogMemory(1000, 100);
     if (hogged != HeapExhausted) _exit(3);
+    /* Nothing of it lives any more: so there is room. */
+    for (int i = 0; i < 3; i++) {
+        if (callWell() != 42) _exit(4);
+        hs_perform_gc();
+    }
     hs_exit();
     _exit(0);
 }

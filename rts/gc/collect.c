@@ -343,7 +343,42 @@ static void collect(Nursery *const *nurseries, unsigned count, unsigned own, siz
     noteWork(out);
 }
 
-bool collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool major, RtsCollection *out)
+static void makeOld(Block **from, Block **to)
+{
+    for (Block *b = *from; b != NULL; b = b->link) b->flags &= ~(uint32_t)(BLOCK_FROM | BLOCK_YOUNG | BLOCK_AGED);
+    moveBlocks(from, to);
+}
+
+/* There is no memory to copy anything to: all that is young becomes old where it is, and what is dead is found by marking. */
+static void collectInPlace(Nursery *const *nurseries, unsigned count, RtsCollection *out)
+{
+    abandonMarking(nurseries, count);
+    makeOld(&heap.aged, &heap.old);
+    for (unsigned i = 0; i < count; i++) {
+        Nursery *n = nurseries[i];
+        makeOld(&n->blocks, &heap.old);
+        makeOld(&n->large, &heap.large);
+        makeOld(&n->pinned, &heap.pinned);
+        forgetRemembered(&n->remembered);
+    }
+    heap.forgot = false;
+    markInPlace();
+    for (unsigned i = 0; i < count; i++) emptyNursery(nurseries[i], blocksToKeep(count, false), dropBlock);
+    out->collectors = 1;
+}
+
+#ifdef CAPSTAN_TORTURE
+/* Now and then, when nobody asked for more than a minor collection. */
+static bool isTurnToCollectInPlace(void)
+{
+    static unsigned turn;
+    return ++turn % 32 == 0;
+}
+#else
+static bool isTurnToCollectInPlace(void) { return false; }
+#endif
+
+void collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool major, RtsCollection *out)
 {
     uint64_t cpu = osThreadCpuNanos();
     emptyQuarantine();
@@ -353,12 +388,16 @@ bool collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool m
     else if (isTimeToMark()) beginMarking();
     unsigned helpers = helpersFor(!major, count);
     size_t young = youngWords(nurseries, count);
-    if (!ensureSpace(young, major, helpers)) return false;
+    bool inPlace = !ensureSpace(young, major, helpers) || (!major && isTurnToCollectInPlace()), ended = false;
     verify("before", nurseries, count);
-    out->major = major;
+    out->major = major |= inPlace;
     out->allocated_bytes = heap.allocated * BLOCK_BYTES;
-    collect(nurseries, count, own, young, !major, helpers, out);
-    bool ended = heap.marking && continueMarking(nurseries, count);
+    if (inPlace) {
+        collectInPlace(nurseries, count, out);
+    } else {
+        collect(nurseries, count, own, young, !major, helpers, out);
+        ended = heap.marking && continueMarking(nurseries, count);
+    }
     for (unsigned i = 0; i < count; i++) refillReserve(nurseries[i]);
     heap.liveBytes = heap.oldWords * sizeof(StgWord) + wordsIn(heap.aged) * sizeof(StgWord);
     setThresholds(count, major || ended);
@@ -370,9 +409,9 @@ bool collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool m
     out->block_bytes = heap.movable * BLOCK_BYTES;
     verify("after", nurseries, count);
     out->cpu_ns += osThreadCpuNanos() - cpu;
-    if (major || !isHeapOverLimit()) return true;
+    if (major || !isHeapOverLimit()) return;
     out->cause = RtsGcMemory;
-    return collectHeap(nurseries, count, own, true, out);
+    collectHeap(nurseries, count, own, true, out);
 }
 
 /* ---- Memory that nothing lives in ---- */

@@ -205,17 +205,6 @@ GC_INLINE StgWord *bump(GcThread *g, Space *s, size_t words)
     return p;
 }
 
-/* Variables and arrays that become old say so in their headers. */
-GC_INLINE const StgInfoTable *infoWhenOld(const StgInfoTable *info)
-{
-    switch (info->kind) {
-    case CLOSURE_MUTVAR: return &oldMutVar_info;
-    case CLOSURE_ARRAY: return &oldArray_info;
-    case CLOSURE_MVAR: return &oldMVar_info;
-    default: return info;
-    }
-}
-
 GC_INLINE void copyWords(StgWord *to, const StgWord *from, size_t words)
 {
     switch (words) {

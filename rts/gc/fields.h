@@ -94,6 +94,17 @@ GC_INLINE void eachField(StgClosure *obj, SlotVisitor *visit, Visitor *v)
 }
 
 /* What a finished thunk or an indirection stands for; NULL if the object must be kept. */
+/* Variables and arrays that become old say so in their headers. */
+GC_INLINE const StgInfoTable *infoWhenOld(const StgInfoTable *info)
+{
+    switch (info->kind) {
+    case CLOSURE_MUTVAR: return &oldMutVar_info;
+    case CLOSURE_ARRAY: return &oldArray_info;
+    case CLOSURE_MVAR: return &oldMVar_info;
+    default: return info;
+    }
+}
+
 GC_INLINE HaskellObj standsFor(const StgClosure *obj, const StgInfoTable *info)
 {
     switch (info->kind) {

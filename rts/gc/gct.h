@@ -87,6 +87,8 @@ void visitRemembered(GcThread *g, RememberedSet *set);
 void eachRemembered(RememberedSet *set, void (*f)(HaskellObj *slot, void *ctx), void *ctx);
 /* Its first chunk is empty: go on with the next.  false: there is none. */
 bool dropFirstChunk(RememberedSet *set);
+/* false: memory was refused. */
+bool tryRemember(RememberedSet *set, HaskellObj *slot);
 /* Free it; add one to another. */
 void forgetRemembered(RememberedSet *set);
 void moveRemembered(RememberedSet *from, RememberedSet *to);

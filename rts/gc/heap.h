@@ -166,9 +166,9 @@ static inline StgWord *allocate(Nursery *nursery, size_t words)
 /* The same for a byte array that will never move; its bytes start at a multiple of 16. */
 StgWord *allocatePinned(Nursery *nursery, size_t words);
 
-/* Copy what is reachable, free the rest: of the young, or of everything, if major says so or it is time for that.  false: not even begun, because memory for
- * the worst case could not be had.  Context: the world is stopped.  own: number of the caller's nursery.  out: all but number and times is filled in. */
-bool collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool major, RtsCollection *out);
+/* Copy what is reachable, free the rest: of the young, or of everything, if major says so or it is time for that.  Where memory for
+ * the worst case is refused, nothing is copied: what lives becomes old where it is.  Context: the world is stopped.  own: number of the caller's nursery.  out: all but number and times is filled in. */
+void collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool major, RtsCollection *out);
 /* Overwrite what nothing lives in.  Context: the world is stopped. */
 void clearUnused(Nursery *const *nurseries, unsigned count);
 /* Is there so little left that the thread that asked for the collection should get HeapOverflow? */

@@ -21,11 +21,23 @@
 #define PIECE 4096
 /* Smaller holes are not worth the look. */
 #define LEAST_HOLE 16
+/* What can be put aside where memory for the stack is refused.  Torture builds act as if it were, when nothing is copied. */
+#ifdef CAPSTAN_TORTURE
+#define FEW 16
+#define REFUSES_STACK mark.inPlace
+#else
+#define FEW 1024
+#define REFUSES_STACK false
+#endif
 
 static struct {
     bool rooted;           /* roots have been visited */
     bool ending;           /* nothing was left to look into: the next minor collection is the last of the cycle */
     RememberedSet stack;   /* marked, and still to be looked into */
+    StgClosure *few[FEW];  /* more of them */
+    unsigned fewLength;
+    bool overflowed;       /* something was marked that is on neither: lookAgain */
+    bool inPlace;          /* what is found was young until now: markInPlace */
     StgClosure *ring[AHEAD];
     unsigned first, length;
     HaskellObj *slots[SLOTS_AHEAD]; /* of marked objects, still to be visited; NULL: none */
@@ -40,8 +52,28 @@ static struct {
 
 void pushShaded(RememberedSet *set, StgClosure *obj) { rememberSlot(set, (HaskellObj *)(void *)obj); }
 
-static StgClosure *popShaded(RememberedSet *set)
+static void count(const StgClosure *obj, Block *b)
 {
+    size_t words = b->flags & BLOCK_LARGE ? (size_t)(b->free - b->start) : wordsOf(obj, obj->info);
+    mark.words += words;
+    if (!(b->flags & BLOCK_LARGE)) b->live += (uint32_t)words;
+}
+
+static void pushMarked(StgClosure *obj)
+{
+    if (!REFUSES_STACK && tryRemember(&mark.stack, (HaskellObj *)(void *)obj)) return;
+    if (mark.fewLength < FEW) {
+        mark.few[mark.fewLength++] = obj;
+        return;
+    }
+    count(obj, blockOf(obj));
+    mark.overflowed = true;
+}
+
+static StgClosure *popMarked(void)
+{
+    RememberedSet *set = &mark.stack;
+    if (mark.fewLength > 0) return mark.few[--mark.fewLength];
     if (set->blocks == NULL) return NULL;
     if (set->free == (HaskellObj **)(void *)set->blocks->start && !dropFirstChunk(set)) return NULL;
     return (StgClosure *)(void *)*--set->free;
@@ -71,14 +103,14 @@ static void markSlot(Visitor *v, HaskellObj *slot)
         Block *b = blockOf(obj);
         if (b->flags & BLOCK_YOUNG) break;
         if (b->flags & (BLOCK_LARGE | BLOCK_PINNED)) {
-            if (tryBlockFlag(b, BLOCK_REACHED) && b->flags & BLOCK_LARGE) pushShaded(&mark.stack, obj);
+            if (tryBlockFlag(b, BLOCK_REACHED) && b->flags & BLOCK_LARGE) pushMarked(obj);
             break;
         }
         HaskellObj value = obj->info->kind <= CLOSURE_FUN ? NULL : standsFor(obj, obj->info);
         if (value == NULL || isYoung(value)) {
             if (isMarked(obj)) break;
             setMark(obj);
-            pushShaded(&mark.stack, obj);
+            pushMarked(obj);
             break;
         }
         obj = value;
@@ -117,11 +149,9 @@ static bool visitDue(void)
 static void look(StgClosure *obj)
 {
     Block *b = blockOf(obj);
-    size_t words = b->flags & BLOCK_LARGE ? (size_t)(b->free - b->start) : wordsOf(obj, obj->info);
-    mark.words += words;
-    if (!(b->flags & BLOCK_LARGE)) {
-        b->live += (uint32_t)words;
-    } else if (obj->info->kind == CLOSURE_ARRAY) {
+    if (mark.inPlace) obj->info = infoWhenOld(obj->info);
+    count(obj, b);
+    if (b->flags & BLOCK_LARGE && obj->info->kind == CLOSURE_ARRAY) {
         mark.array = (StgArray *)obj;
         mark.next = 0;
         return;
@@ -145,7 +175,7 @@ static bool lookIntoOne(void)
         return true;
     }
     while (mark.length < AHEAD) {
-        StgClosure *obj = popShaded(&mark.stack);
+        StgClosure *obj = popMarked();
         if (obj == NULL) break;
         __builtin_prefetch(obj);
         mark.ring[(mark.first + mark.length++) % AHEAD] = obj;
@@ -158,9 +188,44 @@ static bool lookIntoOne(void)
     return true;
 }
 
+/* ---- Where the stack was not large enough ---- */
+
+/* The first marked word of a block at or behind p; its limit: none. */
+static StgWord *nextMarked(const Block *b, StgWord *p)
+{
+    while (p < b->limit) {
+        uint64_t bits = *markWordOf(p) & ~(markBitOf(p) - 1);
+        StgWord *first = (StgWord *)((uintptr_t)p & ~(uintptr_t)511);
+        if (bits != 0) return first + __builtin_ctzll(bits);
+        p = first + 64;
+    }
+    return b->limit;
+}
+
+static void lookIntoAgain(StgClosure *obj)
+{
+    if (mark.inPlace) obj->info = infoWhenOld(obj->info);
+    eachField(obj, visitLater, &marker);
+    while (lookIntoOne()) {}
+}
+
+/* Everything that is marked, since it is not known any more what was not looked into. */
+static void lookAgain(void)
+{
+    for (const Block *b = heap.old; b != NULL; b = b->link)
+        for (StgWord *p = b->start; (p = nextMarked(b, p)) < b->limit; p += wordsOf((StgClosure *)p, ((StgClosure *)p)->info)) lookIntoAgain((StgClosure *)p);
+    for (const Block *b = heap.large; b != NULL; b = b->link)
+        if (b->flags & BLOCK_REACHED) lookIntoAgain((StgClosure *)b->start);
+}
+
 void followMarks(void)
 {
-    while (lookIntoOne()) {}
+    for (;;) {
+        while (lookIntoOne()) {}
+        if (!mark.overflowed) return;
+        mark.overflowed = false;
+        lookAgain();
+    }
 }
 
 /* Until so many words are marked; for LEAST_SLICE_NS in any case, and for no more than MOST_SLICE_NS, or twice that if much has become old meanwhile, or what
@@ -189,18 +254,6 @@ static size_t wordsDue(void)
 }
 
 /* ---- Holes ---- */
-
-/* The first marked word of a block at or behind p; its limit: none. */
-static StgWord *nextMarked(const Block *b, StgWord *p)
-{
-    while (p < b->limit) {
-        uint64_t bits = *markWordOf(p) & ~(markBitOf(p) - 1);
-        StgWord *first = (StgWord *)((uintptr_t)p & ~(uintptr_t)511);
-        if (bits != 0) return first + __builtin_ctzll(bits);
-        p = first + 64;
-    }
-    return b->limit;
-}
 
 /* The next hole of b at or behind *at, which is left behind it: from *from to *at.  false: there is none. */
 static bool nextHole(const Block *b, StgWord **at, StgWord **from)
@@ -325,8 +378,8 @@ void beginMarking(void)
     clearGroups(heap.large);
     clearGroups(heap.pinned);
     forgetRemembered(&mark.stack);
-    mark.rooted = mark.ending = false;
-    mark.length = mark.first = 0;
+    mark.rooted = mark.ending = mark.overflowed = false;
+    mark.length = mark.first = mark.fewLength = 0;
     memset(mark.slots, 0, sizeof mark.slots);
     mark.array = NULL;
     mark.words = 0;
@@ -353,6 +406,7 @@ void abandonMarking(Nursery *const *nurseries, unsigned count)
 static bool finishMarking(void)
 {
     visitRoots(&marker);
+    collectOpenBlocks();
     followMarks();
     if (heap.forgot) return false;
     heap.judging = true;
@@ -361,12 +415,21 @@ static bool finishMarking(void)
     sweepTables(false);
     heap.judging = false;
     heap.marking = false;
-    collectOpenBlocks();
     size_t before = heap.oldWords;
     heap.oldWords = sweepSmall() + sweepGroups(&heap.large) + sweepGroups(&heap.pinned);
     size_t became = before > mark.oldAtStart ? before - mark.oldAtStart : 0;
     heap.unseenWords = became < heap.oldWords ? became : heap.oldWords;
     return true;
+}
+
+void markInPlace(void)
+{
+    beginMarking();
+    mark.inPlace = true;
+    gcThreads.scanAll(&marker);
+    bool all = finishMarking();
+    ASSERT(all);
+    mark.inPlace = false;
 }
 
 bool isMarkingEnding(void) { return mark.ending; }

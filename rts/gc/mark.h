@@ -15,6 +15,8 @@
  *     thunks are visited once more; then what is shaded is followed to its end.
  * Threads that are blocked for ever are not looked for: copying collections of everything do that, those that are asked for and those of an idle program.
  *
+ * Where memory for the stack is refused, and a small reserve is full, what is marked is looked at once more, in the last pause, until nothing new is found (Knuth).
+ *
  * Marks are bits beside the heap (block.h), for large and pinned groups the flag REACHED.
  * See: Dijkstra, Lamport et al., On-the-fly garbage collection, 1978; Blackburn, McKinley: Immix, 2008, for filling holes. */
 #ifndef GC_MARK_H
@@ -30,6 +32,8 @@ void beginMarking(void);
 bool continueMarking(Nursery *const *nurseries, unsigned count);
 /* The minor collection that is about to begin must make everything old that is young: the cycle ends with it. */
 bool isMarkingEnding(void);
+/* Everything is old by now, and nothing is being marked: the whole, in one pause, without any memory. */
+void markInPlace(void);
 /* All is going to be copied instead. */
 void abandonMarking(Nursery *const *nurseries, unsigned count);
 

@@ -16,13 +16,16 @@ static bool refillSet(RememberedSet *set)
     return true;
 }
 
+bool tryRemember(RememberedSet *set, HaskellObj *slot)
+{
+    if (CAPSTAN_UNLIKELY(set->free == set->limit) && !refillSet(set)) return false;
+    *set->free++ = slot;
+    return true;
+}
+
 void rememberSlot(RememberedSet *set, HaskellObj *slot)
 {
-    if (CAPSTAN_UNLIKELY(set->free == set->limit) && !refillSet(set)) {
-        heap.forgot = true;
-        return;
-    }
-    *set->free++ = slot;
+    if (!tryRemember(set, slot)) heap.forgot = true;
 }
 
 static void emptySet(RememberedSet *set)

@@ -1,0 +1,183 @@
+/*
+ * Collections for which the operating system has no memory: nothing is copied, what lives becomes old where it is, and what is dead goes. All the memory
+ * that the heap has free is taken away before, and none is added.
+ */
+#include "generation.h"
+
+#include "gc/block.h"
+#include "os/memory.h"
+
+/* A collection that was asked for may come after others, which had memory; and what is dead becomes inaccessible: to undo that is what is refused. */
+#ifdef CAPSTAN_TORTURE
+#define COLLECTS_MORE true
+#else
+#define COLLECTS_MORE false
+#endif
+
+static Block *taken;
+
+static void refuseMemory(void)
+{
+    osFailAllAfter(1);
+    for (Block *b; (b = allocBlocks(1, 0)) != NULL; taken = b) b->link = taken;
+}
+
+static void allowMemory(void)
+{
+    osFailAfter(0);
+    freeBlockList(taken);
+    taken = NULL;
+}
+
+static void collectWithout(Stack *stack)
+{
+    refuseMemory();
+    rts_collect(stack, true);
+    allowMemory();
+    litter(stack);
+}
+
+/* In each kind of object that changes: what is young when nothing can be copied stays where it is, and is old from then on. */
+CASE(variablesBecomeOld)
+{
+    HaskellObj var = rts_mkMutVar(stack->cap, fresh(stack->cap, 1)), array = rts_mkArray(stack->cap, 9, fresh(stack->cap, 2));
+    HaskellObj large = rts_mkArray(stack->cap, 3000, fresh(stack->cap, 3)), mvar = rts_mkMVar(stack->cap);
+    CAPSTAN_ROOTS(stack, var, array, large, mvar);
+    rts_putMVar(stack, mvar, fresh(stack->cap, 4));
+    uintptr_t places[] = { (uintptr_t)var, (uintptr_t)array, (uintptr_t)large, (uintptr_t)mvar };
+    collectWithout(stack);
+    CHECK(COLLECTS_MORE || ((uintptr_t)var == places[0] && (uintptr_t)array == places[1] && (uintptr_t)large == places[2] && (uintptr_t)mvar == places[3]));
+    CHECK(isFresh(rts_readMutVar(var), 1) && isFresh(rts_getElem(array, 8), 2) && isFresh(rts_getElem(large, 2999), 3));
+    CHECK(isFresh(rts_takeMVar(stack, mvar), 4));
+    rts_writeMutVar(stack->cap, var, fresh(stack->cap, 5));
+    rts_setElem(stack->cap, array, 4, fresh(stack->cap, 6));
+    rts_setElem(stack->cap, large, 1500, fresh(stack->cap, 7));
+    rts_putMVar(stack, mvar, fresh(stack->cap, 8));
+    CHECK_THROUGH(stack, isFresh(rts_readMutVar(var), 5) && isFresh(rts_getElem(array, 4), 6) && isFresh(rts_getElem(large, 1500), 7));
+    CHECK(isFresh(rts_takeMVar(stack, mvar), 8));
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* Objects of all ages, again and again: among the dead, which make room for others. */
+CASE(allAges)
+{
+    enum { COUNT = 200, ROUNDS = 5 };
+    HaskellObj array = rts_mkArray(stack->cap, COUNT, CAPSTAN_UNIT);
+    CAPSTAN_ROOTS(stack, array);
+    for (HsInt round = 0; round < ROUNDS; round++) {
+        for (HsInt i = round; i < COUNT; i += 1 + round) {
+            rts_setElem(stack->cap, array, (size_t)i, fresh(stack->cap, round * COUNT + i));
+            if (i % 61 == 0) minor(stack);
+        }
+        collectWithout(stack);
+        for (HsInt i = round; i < COUNT; i += 1 + round) CHECK(isFresh(rts_getElem(array, (size_t)i), round * COUNT + i));
+        if (round == 3) major(stack);
+    }
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* Far more than can be put aside without memory waits to be looked into, and leads to more of that kind. */
+CASE(wideAndDeep)
+{
+    enum { WIDTH = 5000, INNER = 3 };
+    HaskellObj wide = rts_mkArray(stack->cap, WIDTH, CAPSTAN_UNIT), last = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, wide, last);
+    for (HsInt i = 0; i < WIDTH; i++) {
+        HaskellObj inner = rts_mkArray(stack->cap, INNER, fresh(stack->cap, i));
+        rts_setElem(stack->cap, inner, 0, last);
+        if (i % 100 == 99) last = inner;
+        rts_setElem(stack->cap, wide, (size_t)i, inner);
+        rts_poll(stack);
+    }
+    last = CAPSTAN_UNIT;
+    for (int round = 0; round < 2; round++) {
+        collectWithout(stack);
+        for (HsInt i = 0; i < WIDTH; i++) {
+            HaskellObj inner = rts_getElem(wide, (size_t)i), before = i < 100 ? CAPSTAN_UNIT : rts_getElem(wide, (size_t)(i / 100 * 100 - 1));
+            CHECK(isFresh(rts_getElem(inner, 2), i) && rts_getElem(inner, 0) == before);
+        }
+    }
+    CHECK_THROUGH(stack, isFresh(rts_getElem(rts_getElem(wide, WIDTH - 1), 1), WIDTH - 1));
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* Evaluated thunks are left out, those that are not are still to be evaluated. */
+CAPSTAN_FUN(makeFresh, n) { return fresh(stack->cap, rts_smallIntValue(n)); }
+
+CASE(thunksStay)
+{
+    HaskellObj done = rts_apply(stack->cap, &makeFresh_closure, CAPSTAN_SMALL_INT(1));
+    HaskellObj later = rts_apply(stack->cap, &makeFresh_closure, CAPSTAN_SMALL_INT(2)), var = rts_mkMutVar(stack->cap, done);
+    CAPSTAN_ROOTS(stack, done, later, var);
+    rts_force(stack, done);
+    collectWithout(stack);
+    CHECK(isFresh(rts_readMutVar(var), 1));
+    rts_writeMutVar(stack->cap, var, later);
+    rts_force(stack, later);
+    CHECK_THROUGH(stack, isFresh(rts_force(stack, rts_readMutVar(var)), 2));
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+static _Atomic int finalized, released;
+static void noteFinalizer(void *ctx, void *ptr) { finalized++; }
+static void noteRelease(void *ctx, void *bytes) { released++; }
+
+/* Who has died is told, who lives is not; tables know objects as before. */
+CASE(tablesAreKept)
+{
+    HaskellObj key = fresh(stack->cap, 1), value = CAPSTAN_UNIT, external = rts_mkBytesExternal(stack->cap, "kept", 4, noteRelease, NULL);
+    HaskellObj live = rts_mkWeakNoFinalizer(stack->cap, key, fresh(stack->cap, 2)), dead = rts_mkWeakNoFinalizer(stack->cap, fresh(stack->cap, 3), key);
+    HaskellObj pinned = rts_mkBytesPinned(stack->cap, "pinned", 6);
+    StgWord hash = rts_identityHash(stack->cap, key);
+    HsStablePtr stable = getStablePtr((StgPtr)fresh(stack->cap, 4));
+    finalized = released = 0;
+    CAPSTAN_ROOTS(stack, key, external, live, dead, pinned);
+    CHECK(rts_addCFinalizerToWeak(stack->cap, live, noteFinalizer, NULL, NULL) && rts_addCFinalizerToWeak(stack->cap, dead, noteFinalizer, NULL, NULL));
+    rts_mkBytesExternal(stack->cap, "dead", 4, noteRelease, NULL);
+    collectWithout(stack);
+    /* They need a thread, which may have been refused as well. */
+    while (finalized == 0 || released == 0) {
+        minor(stack);
+        rts_threadDelay(stack, 1000);
+    }
+    CHECK(rts_deRefWeak(live, &value) && isFresh(value, 2) && !rts_deRefWeak(dead, &value));
+    CHECK(finalized == 1 && released == 1 && rts_identityHash(stack->cap, key) == hash);
+    CHECK(isFresh((HaskellObj)deRefStablePtr(stable), 4) && memcmp(rts_bytes(pinned, NULL), "pinned", 6) == 0);
+    hs_free_stable_ptr(stable);
+    CHECK_THROUGH(stack, rts_deRefWeak(live, &value) && isFresh(value, 2) && rts_identityHash(stack->cap, key) == hash);
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* From C: nothing lives, so there is room again. */
+static void deadMakeRoom(void **state)
+{
+    RtsCounts counts;
+    if (COLLECTS_MORE) skip();
+    Capability *cap = rts_lock();
+    for (int i = 0; i < 2000; i++) rts_mkBytes(cap, NULL, 2000);
+    rts_unlock(cap);
+    refuseMemory();
+    for (int i = 0; i < 3; i++) {
+        hs_perform_gc();
+        rts_getCounts(&counts);
+        assert_true(counts.live_bytes < 100000);
+        cap = rts_lock();
+        for (int k = 0; k < 500; k++) assert_ptr_not_equal(rts_mkBytes(cap, NULL, 2000), CAPSTAN_POISON);
+        rts_unlock(cap);
+    }
+    allowMemory();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        BOTH(variablesBecomeOld), BOTH(allAges), BOTH(wideAndDeep), BOTH(thunksStay), BOTH(tablesAreKept), BOTH(deadMakeRoom),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -37,6 +37,11 @@ static void collectWithout(Stack *stack)
     litter(stack);
 }
 
+/* Where four objects are. */
+static uintptr_t places[4];
+static void notePlaces(const HaskellObj objects[4]) { memcpy(places, objects, sizeof places); }
+static bool areThereStill(const HaskellObj objects[4]) { return memcmp(places, objects, sizeof places) == 0; }
+
 /* In each kind of object that changes: what is young when nothing can be copied stays where it is, and is old from then on. */
 CASE(variablesBecomeOld)
 {
@@ -44,9 +49,9 @@ CASE(variablesBecomeOld)
     HaskellObj large = rts_mkArray(stack->cap, 3000, fresh(stack->cap, 3)), mvar = rts_mkMVar(stack->cap);
     CAPSTAN_ROOTS(stack, var, array, large, mvar);
     rts_putMVar(stack, mvar, fresh(stack->cap, 4));
-    uintptr_t places[] = { (uintptr_t)var, (uintptr_t)array, (uintptr_t)large, (uintptr_t)mvar };
+    notePlaces((HaskellObj[]){ var, array, large, mvar });
     collectWithout(stack);
-    CHECK(COLLECTS_MORE || ((uintptr_t)var == places[0] && (uintptr_t)array == places[1] && (uintptr_t)large == places[2] && (uintptr_t)mvar == places[3]));
+    CHECK(COLLECTS_MORE || areThereStill((HaskellObj[]){ var, array, large, mvar }));
     CHECK(isFresh(rts_readMutVar(var), 1) && isFresh(rts_getElem(array, 8), 2) && isFresh(rts_getElem(large, 2999), 3));
     CHECK(isFresh(rts_takeMVar(stack, mvar), 4));
     rts_writeMutVar(stack->cap, var, fresh(stack->cap, 5));

@@ -116,9 +116,13 @@ static bool takePending(GcThread *g, Work *w, bool owner)
     WorkQueue *q = &g->pending;
     if (lengthOf(q) == 0) return false;
     lockPending(g);
-    bool any = lengthOf(q) != 0;
+    unsigned before = lengthOf(q);
+    bool any = before != 0;
     if (any) *w = owner ? take(q, workAt(q->newest, q->end - 1), dropNewest) : take(q, workAt(q->oldest, q->begin), dropOldest);
+    bool rest = any && lengthOf(q) == before;
     unlockPending(g);
+    /* Of a long array one was told of when it was pushed; what is left of it is for one more. */
+    if (rest && hasToSpare(g)) crewHasWork();
     return any;
 }
 

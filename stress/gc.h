@@ -339,6 +339,8 @@ void drainShared(Capability **cap);
 void checkShared(void);
 Word makeParcel(At *at);
 HaskellObj newParcel(Capability *cap, uint64_t serial);
+/* Two collecting threads may each copy an object that never changes, as long as nobody asks which is which. */
+bool mayBeTwo(HaskellObj v);
 bool isRightParcel(HaskellObj v, uint64_t serial);
 void compareParcel(At *at, HaskellObj v, uint64_t serial);
 void compareStalls(At *at);

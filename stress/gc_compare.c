@@ -253,8 +253,7 @@ static void claimAddress(Comparison *c, uint32_t i, HaskellObj v)
     m->table[h] = i;
 }
 
-/* Two collecting threads may each copy an object that never changes, as long as nobody asks which is which. */
-static bool mayBeTwo(HaskellObj v)
+bool mayBeTwo(HaskellObj v)
 {
     return !atomic_load(&game.identity) && (rts_info(v)->kind == CLOSURE_CON || rts_info(v)->kind == CLOSURE_FUN);
 }

@@ -35,7 +35,7 @@ static inline bool isFresh(HaskellObj v, HsInt n)
     HaskellObj number = CAPSTAN_GET(Fresh, v, number), array = CAPSTAN_GET(Fresh, v, self);
     const char *bytes = rts_bytes(CAPSTAN_GET(Fresh, v, text), &length);
     return rts_getInt(number) == BOXED(n) && length == strlen(text) && memcmp(bytes, text, length) == 0 &&
-           rts_arrayLength(array) == 3 && rts_getElem(array, 0) == number && rts_getElem(array, 2) == number;
+           rts_arrayLength(array) == 3 && rts_getInt(rts_getElem(array, 0)) == BOXED(n) && rts_getInt(rts_getElem(array, 2)) == BOXED(n); /* or a copy of it */
 }
 
 /* ---- Collections ---- */

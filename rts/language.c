@@ -50,6 +50,13 @@ bool rts_setThreadWord(Stack *stack, HaskellObj v)
 
 /* ---- Scanners ---- */
 
+static bool hasScanner(const struct Extras_ *x, const RtsRootScanner *scanner)
+{
+    const RtsRootScanner *s = x->scanners;
+    while (s != NULL && s != scanner) s = s->next;
+    return s != NULL;
+}
+
 bool rts_addScanner(Stack *stack, RtsRootScanner *scanner)
 {
     if (scanner == NULL || scanner->scan == NULL) {
@@ -59,6 +66,10 @@ bool rts_addScanner(Stack *stack, RtsRootScanner *scanner)
     struct Extras_ *x = extrasOf(stack->tso);
     if (x == NULL) {
         refuseAllocation(&stack->cap->nursery, sizeof *x);
+        return false;
+    }
+    if (hasScanner(x, scanner)) {
+        reportError(RTS_BAD_ARGUMENT, "rts_addScanner: the thread has this scanner already");
         return false;
     }
     scanner->next = x->scanners;

@@ -324,11 +324,42 @@ static void testNoMemory(void **state)
     rts_unlock(cap);
 }
 
+/* A record that the thread has is refused, wherever it stands in the list: once more in it, the list would have no end. */
+CAPSTAN_IO(addTwice)
+{
+    Own *own[3];
+    for (int i = 0; i < 3; i++) {
+        own[i] = newOwn();
+        own[i]->slots[0] = numbered(stack->cap, i);
+        CHECK(rts_addScanner(stack, &own[i]->scanner));
+    }
+    for (int i = 0; i < 3; i++) {
+        CHECK(!rts_addScanner(stack, &own[i]->scanner));
+        CHECK(heardError(RTS_BAD_ARGUMENT) == 1);
+        rts_collect(stack, i == 1);
+    }
+    for (int i = 0; i < 3; i++) {
+        CHECK(numberIn(own[i]->slots[0]) == i);
+        CHECK(rts_removeScanner(stack, &own[i]->scanner));
+        CHECK(!rts_removeScanner(stack, &own[i]->scanner));
+        CHECK(rts_addScanner(stack, &own[i]->scanner));
+    }
+    rts_collect(stack, false);
+    return CAPSTAN_UNIT;
+}
+static void testAddedTwice(void **state)
+{
+    ends = 0;
+    run(&addTwice_closure);
+    assert_int_equal(ends, 3);
+    assert_int_equal(failedChecks, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         ALL(testRandomUse), TWO(testLowWaterMark), ONE(testParked), TWO(testParked), ALL(testEnds), TWO(testFromC), TWO(testExit),
-        ALL(testWordIsInherited), TWO(testManyWords), TWO(testNoMemory),
+        ALL(testWordIsInherited), TWO(testManyWords), TWO(testNoMemory), TWO(testAddedTwice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,7 +31,8 @@ CAPSTAN_API void rts_visitRoots(RtsVisitor *visitor, HaskellObj *slots, size_t c
 /* Is it an object that minor collections look at?  Context: scan, or managed code. */
 CAPSTAN_API bool rts_isYoung(HaskellObj v) CAPSTAN_NOSAFEPOINT;
 
-/* Let the calling thread have it.  false: no memory (HeapOverflow is due), nothing was done.  remove: false: it is not there.  Between rts_lock and
+/* Let the calling thread have it.  false: nothing was done: there is no memory (HeapOverflow is due), it has no scan function, or the thread has it already
+ * (RTS_BAD_ARGUMENT to the error hook).  A record belongs to one thread at a time.  remove: false: it is not there.  Between rts_lock and
  * rts_unlock the stack is that of the in-call: rts_stackOf. */
 CAPSTAN_API bool rts_addScanner(Stack *stack, RtsRootScanner *scanner) CAPSTAN_NOSAFEPOINT;
 CAPSTAN_API bool rts_removeScanner(Stack *stack, RtsRootScanner *scanner) CAPSTAN_NOSAFEPOINT;

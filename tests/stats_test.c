@@ -309,22 +309,95 @@ static int findSecrets(void)
     return found;
 }
 
-CAPSTAN_IO(makeSecrets, ignored)
+/* between: collections may come between them: then they lie in few blocks. */
+CAPSTAN_IO(makeSecrets, between)
 {
+    bool polls = rts_intValue(rts_force(stack, between)) != 0;
     for (int i = 0; i < SECRETS; i++) {
         HaskellObj secret = i % 100 == 0 ? rts_mkBytesPinned(stack->cap, SECRET, sizeof SECRET - 1) : rts_mkBytes(stack->cap, SECRET, sizeof SECRET - 1);
         secretAt[i] = (uintptr_t)rts_bytes(secret, NULL);
-        rts_poll(stack);
+        if (polls) rts_poll(stack);
     }
     return CAPSTAN_UNIT;
 }
 
+#define NEIGHBOURS 1500
+
+static uintptr_t neighbourAt[NEIGHBOURS];
+static size_t neighbourBytes(int i) { return i == 0 ? 2200000 : i % 2 == 1 ? 4200 + (size_t)i * 4 : 64; }
+
+/* Large and pinned byte arrays that live, in memory that held secrets. */
+CAPSTAN_IO(makeNeighbours)
+{
+    HaskellObj all = rts_mkArray(stack->cap, NEIGHBOURS, CAPSTAN_UNIT);
+    CAPSTAN_ROOTS(stack, all);
+    for (int i = 0; i < NEIGHBOURS; i++) {
+        HaskellObj bytes = i % 2 == 1 ? rts_mkBytes(stack->cap, NULL, neighbourBytes(i)) : rts_mkBytesPinned(stack->cap, NULL, neighbourBytes(i));
+        char *p = rts_bytes(bytes, NULL);
+        memset(p, 'n', neighbourBytes(i));
+        neighbourAt[i] = (uintptr_t)p;
+        rts_setElem(stack->cap, all, (size_t)i, bytes);
+    }
+    CAPSTAN_UNROOT(stack);
+    return all;
+}
+
+/* Secrets that lie behind one of the neighbours, in its last block; or, behind the first, in its last megablock. */
+static int findBeside(void)
+{
+    uintptr_t megablock = (uintptr_t)1 << 20, block = (uintptr_t)1 << 14;
+    int beside = 0, memory = open("/proc/self/mem", O_RDONLY);
+    for (int i = 0; i < NEIGHBOURS; i++) {
+        char bytes[1 << 20];
+        uintptr_t unit = i == 0 ? megablock : block, from = neighbourAt[i] + neighbourBytes(i), end = (from + unit - 1) & ~(unit - 1);
+        ssize_t n = pread(memory, bytes, end - from, (off_t)from);
+        for (char *p = bytes; n > 0 && (p = memmem(p, (size_t)(bytes + n - p), SECRET, sizeof SECRET - 1)) != NULL; p++) beside++;
+    }
+    close(memory);
+    return beside;
+}
+
+static bool areNeighboursWhole(void)
+{
+    for (int i = 0; i < NEIGHBOURS; i++)
+        for (size_t k = 0; k < neighbourBytes(i); k++)
+            if (((const char *)neighbourAt[i])[k] != 'n') return false;
+    return true;
+}
+
+/* old: the neighbours have survived a collection. */
+static void clearBesideOthers(bool old)
+{
+    HaskellObj all;
+    Capability *cap = rts_lock();
+    rts_evalIO(&cap, &makeNeighbours_closure, &all);
+    assert_int_equal(rts_getSchedStatus(cap), Success);
+    HsStablePtr keeper = getStablePtr((StgPtr)all);
+    rts_unlock(cap);
+    if (old) hs_perform_gc();
+#if !defined(CAPSTAN_TORTURE)
+    assert_true(findBeside() > 0); /* otherwise there is nothing to show */
+#endif
+    rts_clearMemory();
+    assert_int_equal(findBeside(), 0);
+    assert_int_equal(findSecrets(), 0);
+    assert_true(areNeighboursWhole());
+    hs_free_stable_ptr(keeper);
+}
+
 static void testClearMemory(void **state)
 {
+    for (int old = 0; old < 2; old++) {
+        start("-A64k"); /* nurseries keep few of the blocks that become free */
+        run(&makeSecrets_closure, 0);
+        hs_perform_gc();
+        assert_true(findSecrets() > 0); /* otherwise there is nothing to show */
+        clearBesideOthers(old);
+        hs_exit();
+    }
     start(NULL);
-    run(&makeSecrets_closure, 0);
+    run(&makeSecrets_closure, 1);
     hs_perform_gc();
-    assert_true(findSecrets() > 0); /* otherwise there is nothing to show */
     rts_clearMemory();
     assert_int_equal(findSecrets(), 0);
     run(&churn_closure, 100000);

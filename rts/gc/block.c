@@ -377,8 +377,7 @@ bool isAllocated(const void *p)
 
 /* ---- What dead objects left ---- */
 
-/* Whole pages by giving them up, which does not touch those that are not there. */
-static void clearRange(uintptr_t low, uintptr_t high)
+void clearRange(uintptr_t low, uintptr_t high)
 {
     uintptr_t page = osPageSize(), first = (low + page - 1) & ~(page - 1), last = high & ~(page - 1);
     if (first >= last) {

@@ -127,6 +127,8 @@ uint64_t decayBlocks(uint64_t now);
 void trimBlocksNow(size_t keep);
 /* Drop what free memory still holds of dead objects: it reads as zero, and its pages go back. */
 void clearFreeBlocks(void);
+/* The same for a part of a group that the caller owns.  Whole pages by giving them up, which does not touch those that are not there. */
+void clearRange(uintptr_t low, uintptr_t high);
 
 /* Does an address lie in a group that somebody has?  For the verifier; nobody allocates or frees meanwhile. */
 bool isAllocated(const void *p);

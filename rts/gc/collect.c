@@ -421,14 +421,26 @@ static void clearEnds(Block *list)
     for (Block *b = list; b != NULL; b = b->link) memset(b->free, 0, (size_t)((char *)blockEnd(b) - (char *)b->free));
 }
 
+/* A group that takes whole megablocks has the rest of the last one, too. */
+static void clearLargeEnds(Block *list)
+{
+    for (Block *b = list; b != NULL; b = b->link) {
+        size_t cost = blocksForGroup(b->blocks), blocks = cost == b->blocks ? cost : cost - 1;
+        clearRange((uintptr_t)b->free, (uintptr_t)(b->start + blocks * BLOCK_WORDS));
+    }
+}
+
 static void clearSpace(const Space *s)
 {
     if (s->block != NULL) memset(s->free, 0, (size_t)((char *)s->limit - (char *)s->free));
 }
 
-static void clearNursery(const Nursery *n)
+static void clearNursery(Nursery *n)
 {
-    if (n->r.hp != NULL) memset(n->r.hp, 0, (size_t)((char *)n->r.hpLim - (char *)n->r.hp));
+    syncNursery(n);
+    clearEnds(n->blocks);
+    clearEnds(n->pinned);
+    clearLargeEnds(n->large);
     for (Block *b = n->spare; b != NULL; b = b->link) memset(b->start, 0, BLOCK_BYTES);
     for (Block *b = n->reserve; b != NULL; b = b->link) memset(b->start, 0, BLOCK_BYTES);
 }
@@ -439,6 +451,8 @@ void clearUnused(Nursery *const *nurseries, unsigned count)
     for (unsigned i = 0; i < count; i++) clearNursery(nurseries[i]);
     clearEnds(heap.aged);
     clearEnds(heap.old);
+    clearEnds(heap.pinned);
+    clearLargeEnds(heap.large);
     for (unsigned i = 0; i < MAX_COLLECTORS; i++)
         for (unsigned row = 0; row < NODE_ROWS; row++) clearSpace(&collectors[i].to[row][TO_OLD]);
     clearFreeBlocks();

@@ -35,6 +35,7 @@ static const struct {
     { "--workers=", COUNT, offsetof(RtsConfig, max_workers), 1, 1000000, "--workers=<how many at most>" },
     { "--spare-workers=", COUNT, offsetof(RtsConfig, spare_workers), 1, 1000000, "--spare-workers=<how many>" },
     { "--idle-gc=", COUNT, offsetof(RtsConfig, idle_collection_us), 1, 1000000000, "--idle-gc=<microseconds>" },
+    { "--long-stop=", COUNT, offsetof(RtsConfig, long_stop_us), 1, 1000000000, "--long-stop=<microseconds>" },
     { "--submit-queue=", COUNT, offsetof(RtsConfig, submit_queue), 1, 1u << 30, "--submit-queue=<how many submissions>" },
     { "--debug-numa=", COUNT, offsetof(RtsConfig, debug_numa_nodes), 1, TOPOLOGY_NODES_PRETENDED_MAX,
       "--debug-numa=<number of nodes>" },

@@ -13,6 +13,7 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 void (*startFinalizers)(Capability *cap);
 void (*tryUnloading)(bool here);
@@ -130,22 +131,40 @@ static void collectStopped(uint64_t began, unsigned own, bool major, RtsGcCause 
 static void helpAnybody(void) { helpCollect(UINT32_MAX); }
 static void inviteWorker(void) { runOnWorker(helpAnybody); }
 
+/* An OS thread that tells the host of a collection. */
+typedef struct {
+    Task *task;
+    Capability *cap;         /* that it holds, or NULL */
+    bool finalizing;         /* before: at a safepoint of a release function, which should have none */
+    bool major;
+    uint64_t epoch;
+} Telling;
+
+/* All is told, or the hook or a release function has ended the OS thread: what is left is for others. */
+static void endTelling(void *arg)
+{
+    Telling *t = arg;
+    if (t->cap == NULL) t->task->cap = NULL;
+    t->task->finalizing = t->finalizing;
+    /* Else one of them forked, and this is the child, where nothing is left. */
+    if (t->epoch != currentEpoch) return;
+    if (haveDueFinalizers() || haveDueCFinalizers()) startFinalizers(t->cap);
+    /* Once nothing is allocated any more everything is worth a look; releases that are left wait for the collection that comes then, at most. */
+    if (!t->major || haveExternalReleases()) noteIdle();
+}
+
 /* After the world goes on: what the host hears of a collection. */
 static void afterCollection(Task *task, const RtsCollection *c)
 {
-    Capability *cap = task->cap;
-    bool before = task->finalizing; /* at a safepoint of a release function, which should have none */
+    Telling t = { task, task->cap, task->finalizing, c->major, currentEpoch };
+    pthread_cleanup_push(endTelling, &t);
     task->finalizing = true;
     /* Whoever calls in now finds the Task busy, capability or not. */
-    if (cap == NULL) task->cap = &finalizerMark;
+    if (t.cap == NULL) task->cap = &finalizerMark;
     if (hostConfig.gcDoneHook) hostConfig.gcDoneHook(hostConfig.gcDoneCtx, c);
     if (haveExternalReleases()) runExternalReleases(false);
-    if (cap == NULL && haveDueCFinalizers()) runCFinalizers(NULL);
-    task->cap = cap;
-    task->finalizing = before;
-    if (haveDueFinalizers() || haveDueCFinalizers()) startFinalizers(cap);
-    /* Once nothing is allocated any more everything is worth a look. */
-    if (!c->major) noteIdle();
+    if (t.cap == NULL && haveDueCFinalizers()) runCFinalizers(NULL);
+    pthread_cleanup_pop(1);
 }
 
 /* A collection is due on the capability that the task holds.  false: another thread is stopping the world. */
@@ -185,6 +204,25 @@ void awaitReleases(void)
     for (uint32_t n; (n = releasesRunning) != 0;) osFutexWait(&releasesRunning, n, -1);
 }
 
+/* Told, or its OS thread ends. */
+static void endRelease(void *epoch)
+{
+    /* Else a release function forked, and this is the child, where none was running. */
+    if (*(uint64_t *)epoch == currentEpoch && --releasesRunning == 0) osFutexWake(&releasesRunning, INT32_MAX);
+}
+
+/* Let the world go on, and tell the host. */
+static void endOutside(Task *task, const RtsCollection *c)
+{
+    uint64_t epoch = currentEpoch;
+    /* While the world is stopped: the end of the runtime comes before this, or waits for it. */
+    releasesRunning++;
+    pthread_cleanup_push(endRelease, &epoch);
+    restartWorld(NULL);
+    afterCollection(task, c);
+    pthread_cleanup_pop(1);
+}
+
 RtsStatus performCollection(bool major, RtsGcCause cause)
 {
     RtsCollection c;
@@ -193,11 +231,7 @@ RtsStatus performCollection(bool major, RtsGcCause cause)
     uint64_t began = osMonotonicNanos();
     if (!stopFromOutside()) return RTS_NOT_STARTED;
     collectStopped(began, 0, major, cause, &c);
-    /* While the world is stopped: the end of the runtime comes before this, or waits for it. */
-    releasesRunning++;
-    restartWorld(NULL);
-    afterCollection(task, &c);
-    if (--releasesRunning == 0) osFutexWake(&releasesRunning, INT32_MAX);
+    endOutside(task, &c);
     if (c.major && cause != RtsGcUnload) tryUnloading(true);
     return RTS_OK;
 }

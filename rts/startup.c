@@ -95,6 +95,7 @@ static RtsStatus readConfig(RtsConfig *c, const RtsConfig *given, int *argc, cha
     if (c->spare_workers == 0) c->spare_workers = 6;
     if (c->idle_collection_us == 0) c->idle_collection_us = 300000;
     if (c->submit_queue == 0) c->submit_queue = 4096;
+    if (c->long_stop_us == 0) c->long_stop_us = 1000000;
     if (c->quantum_us == 0) c->quantum_us = 200;
     fillDefaultHooks(c);
     RtsStatus status = applyOptions(c, c->rts_opts, message, size);
@@ -122,7 +123,7 @@ static bool sameSettings(const RtsConfig *a, const RtsConfig *b)
            a->max_workers == b->max_workers && a->spare_workers == b->spare_workers &&
            a->idle_collection_us == b->idle_collection_us && a->submit_queue == b->submit_queue &&
            a->interrupt_signal == b->interrupt_signal && a->uncaughtHook == b->uncaughtHook && a->stats == b->stats &&
-           strcmp(a->stats_file, b->stats_file) == 0;
+           strcmp(a->stats_file, b->stats_file) == 0 && a->long_stop_us == b->long_stop_us;
 }
 
 /* ---- Start ---- */

@@ -2,12 +2,14 @@
 
 #include "arch.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 static struct {
     _Atomic uint32_t stopping;    /* [atomic] futex word: 1 while somebody is the stopper */
     _Atomic uint32_t missing;     /* [lock: caps to write] futex word: capabilities not yet stopped */
     uint64_t took;                /* [stopper] */
+    int cancelState;              /* [stopper] of its OS thread, before */
 } stop;
 
 static void oneStopped(void)
@@ -47,15 +49,16 @@ static void waitForAll(uint64_t began)
 {
     /* Most holders release within a microsecond. */
     for (int spin = 0; spin < 200 && stop.missing != 0; spin++) archRelax();
-    for (uint64_t patience = 1000000000u; stop.missing != 0;) {
-        uint32_t missing = stop.missing;
-        if (missing == 0) break;
-        osFutexWait(&stop.missing, missing, 100 * 1000 * 1000);
+    if (stop.missing == 0) return;
+    uint64_t patience = (uint64_t)hostConfig.long_stop_us * 1000;
+    for (uint32_t missing; (missing = stop.missing) != 0;) {
         uint64_t waited = osMonotonicNanos() - began;
-        if (stop.missing != 0 && waited > patience) {
+        if (waited >= patience) {
             nameCulprits(waited);
-            patience *= 4;
+            patience = 4 * waited;
+            continue;
         }
+        osFutexWait(&stop.missing, missing, (int64_t)(patience - waited));
     }
 }
 
@@ -63,6 +66,8 @@ bool stopWorld(Capability *mine, uint32_t also)
 {
     uint32_t nobody = 0;
     if (!atomic_compare_exchange_strong(&stop.stopping, &nobody, 1)) return false;
+    /* Hooks and what the log hook writes are cancellation points; nobody else could let the world go on. */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &stop.cancelState);
     uint64_t began = osMonotonicNanos();
     unsigned n = numCapabilities;
     acquireLock(&capsLock);
@@ -88,8 +93,10 @@ bool stopWorld(Capability *mine, uint32_t also)
 
 void leaveStopped(void)
 {
+    int before = stop.cancelState; /* while it is ours */
     atomic_store(&stop.stopping, 0);
     osFutexWake(&stop.stopping, INT32_MAX);
+    pthread_setcancelstate(before, &before);
 }
 
 void restartWorld(Capability *mine)

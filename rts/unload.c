@@ -14,6 +14,7 @@
 #include "weak.h"
 #include "worker.h"
 
+#include <pthread.h>
 #include <string.h>
 
 /* ---- Stacks: anything that looks like an address in the module ---- */
@@ -249,12 +250,18 @@ static void closeAndLook(Module *m, unsigned given, struct ForeignExportsList *e
     osCloseModule(still);
 }
 
+static void putExportsBack(void *exports) { putForeignExportsBack(exports); }
+
 static void tryModule(Module *m, unsigned given)
 {
     const char *found = NULL;
     const void *lo = (const void *)m->lo, *hi = (const void *)m->hi;
     struct ForeignExportsList *exports = takeForeignExports(lo, hi);
-    RtsStatus status = isolate(lo, hi, &found);
+    RtsStatus status;
+    /* Release functions and hooks that follow the collection may end the OS thread. */
+    pthread_cleanup_push(putExportsBack, exports);
+    status = isolate(lo, hi, &found);
+    pthread_cleanup_pop(0);
     if (status == RTS_OK) {
         freeInfoTablesIn(lo, hi);
         closeAndLook(m, given, exports);
@@ -265,12 +272,15 @@ static void tryModule(Module *m, unsigned given)
     else reportError(status, "rts_unloadModule: %s", rts_statusText(status));
 }
 
+static void endUnloading(void *unused) { unloading = 0; }
+
 void unloadModules(void)
 {
     if (!isAnyModuleGiven() || atomic_exchange(&unloading, 1) != 0) return;
+    pthread_cleanup_push(endUnloading, NULL);
     unsigned given;
     for (Module *m = nextGivenModule(true, &given); m != NULL; m = nextGivenModule(false, &given)) tryModule(m, given);
-    unloading = 0;
+    pthread_cleanup_pop(1);
 }
 
 RtsStatus rts_unloadModule(void *handle)

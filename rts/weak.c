@@ -176,8 +176,8 @@ static void disownCDue(const void *owner)
 }
 
 typedef struct {
-    CFinalizer *left;   /* still to be called */
-    uint64_t epoch;     /* in which they were taken */
+    CFinalizer *volatile left; /* still to be called; changes behind pthread_cleanup_push, which is a setjmp */
+    uint64_t epoch;            /* in which they were taken */
 } CRun;
 
 /* All were called, or one of them has ended its OS thread: the others are for somebody else. */

@@ -4,6 +4,10 @@
  */
 #include "misuse.h"
 
+#include <rts/Language.h>
+#include <rts/Weak.h>
+
+#include <sys/syscall.h>
 #include <ucontext.h>
 
 #ifdef MISUSE_TSAN
@@ -110,6 +114,118 @@ static void test_leave_safe_call(void **state) { expectLeaving(inSafeCall); }
 static void test_leave_nested_managed(void **state) { expectLeaving(inNestedManaged); }
 static void test_leave_nested_safe_call(void **state) { expectLeaving(inNestedSafeCall); }
 static void test_leave_between(void **state) { expectLeaving(betweenLockAndUnlock); }
+
+/* ---- In what a collection tells the host ---- */
+
+enum Told { C_FINALIZERS, RELEASES, COUNTED_RELEASES, HOOK, KINDS };
+
+#define TOLD 5
+
+static _Atomic int toldCount;
+static void *(*_Atomic endsBy)(void *); /* what the second one does, or the hook; NULL: it was done */
+
+static void endHere(void)
+{
+    void *(*end)(void *) = atomic_exchange(&endsBy, NULL);
+    if (end != NULL) end(NULL);
+}
+
+static void beTold(void *ctx, void *ptr)
+{
+    if (atomic_fetch_add(&toldCount, 1) == 1 && ctx != NULL) endHere();
+}
+
+static void leaveInHook(void *ctx, const RtsCollection *c) { endHere(); }
+
+static void makeDying(enum Told kind)
+{
+    static char bytes[4];
+    Capability *cap = rts_lock();
+    for (int i = 0; i < TOLD; i++) {
+        if (kind == C_FINALIZERS)
+            rts_addCFinalizerToWeak(cap, rts_mkWeakNoFinalizer(cap, rts_mkMutVar(cap, CAPSTAN_UNIT), CAPSTAN_UNIT), beTold, bytes, NULL);
+        else if (kind == COUNTED_RELEASES) rts_mkBytesExternalCounted(cap, bytes, 4, beTold, bytes);
+        else rts_mkBytesExternal(cap, bytes, 4, beTold, kind == HOOK ? NULL : bytes);
+    }
+    rts_unlock(cap);
+}
+
+static void *collectAndLeave(void *unused)
+{
+    pthread_cleanup_push(noteUnwound, NULL);
+    hs_perform_gc();
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+/* The host's thread ends in its own hs_perform_gc. */
+static void leaveTelling(enum Told kind, bool cancel)
+{
+    atomic_store(&toldCount, 0);
+    atomic_store(&ready, 0);
+    atomic_store(&unwound, 0);
+    makeDying(kind);
+    atomic_store(&endsBy, cancel ? awaitCancel : exitHere);
+    pthread_t thread = spawn(collectAndLeave, NULL);
+    if (cancel) {
+        waitFor(&ready);
+        pthread_cancel(thread);
+    }
+    assert_true(joinThread(thread) == (cancel ? PTHREAD_CANCELED : NULL));
+    assert_int_equal(atomic_load(&unwound), 1);
+}
+
+static void expectTold(int count)
+{
+    while (atomic_load(&toldCount) < count) sleepMs(1);
+}
+
+static void startTelling(enum Told kind, unsigned idle_us)
+{
+    RtsConfig config = hookedConfig(2);
+    config.verify_heap = true;
+    config.idle_collection_us = idle_us;
+    if (kind == HOOK) config.gcDoneHook = leaveInHook;
+    assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
+}
+
+/* Those behind the one that ended the thread are called by somebody else: after the next collection, or at exit. */
+static void expectTellingGoesOn(enum Told kind, bool cancel, bool collects)
+{
+    startTelling(kind, 1000000000);
+    unsigned tasks = tasksNow();
+    leaveTelling(kind, cancel);
+    if (collects) {
+        hs_perform_gc();
+        expectTold(TOLD);
+        assert_int_equal(callWell(), 42);
+        /* The thread of C finalizers that are left is the runtime's own. */
+        assert_true(kind == C_FINALIZERS || tasksNow() <= tasks + 1);
+        assert_int_equal(rts_getExternalMemory(), 0);
+    }
+    hs_exit();
+    assert_int_equal(atomic_load(&toldCount), TOLD);
+    assert_int_equal(heardOtherErrors(), 0);
+}
+
+static void test_leave_while_told(void **state)
+{
+    for (int kind = 0; kind < KINDS; kind++)
+        for (int i = 0; i < 4; i++) expectTellingGoesOn(kind, i % 2, i / 2);
+}
+
+/* When nothing else happens, too. */
+static void test_left_releases_come(void **state)
+{
+    const enum Told kinds[] = { RELEASES, HOOK, C_FINALIZERS };
+    for (int i = 0; i < 3; i++) {
+        startTelling(kinds[i], 1000000);
+        leaveTelling(kinds[i], false);
+        expectTold(TOLD);
+        hs_exit();
+        assert_int_equal(atomic_load(&toldCount), TOLD);
+    }
+}
 
 /* ---- A thunk whose evaluator is gone ---- */
 
@@ -477,6 +593,150 @@ static void test_sleeper_delays_nobody(void **state)
     hs_exit();
 }
 
+/* ---- Who keeps the world from being stopped is named ---- */
+
+static struct {
+    char text[300];
+    _Atomic uint64_t count, at;
+    _Atomic int until; /* how often it is to be heard before the holder comes to a safepoint */
+    long holder;
+} longStop;
+
+static void hearLongStop(void *ctx, const char *text)
+{
+    pthread_testcancel(); /* must not end the thread that stops the world */
+    if (atomic_load(&longStop.count) == 0) {
+        snprintf(longStop.text, sizeof longStop.text, "%s", text);
+        atomic_store(&longStop.at, nowMs());
+    }
+    atomic_fetch_add(&longStop.count, 1);
+}
+
+static void hearLog(void *ctx, RtsLogLevel level, const char *line)
+{
+    if (level == RTS_LOG_WARNING) hearLongStop(ctx, line);
+}
+
+static void *holdOn(void *arg)
+{
+    longStop.holder = syscall(SYS_gettid);
+    atomic_store(&ready, 1);
+    while (atomic_load(&longStop.count) < (uint64_t)atomic_load(&longStop.until)) sleepMs(1);
+    return NULL;
+}
+
+CAPSTAN_IO(holdOnManaged)
+{
+    holdOn(NULL);
+    return CAPSTAN_UNIT;
+}
+
+CAPSTAN_IO(collectManaged)
+{
+    rts_collect(stack, true);
+    return CAPSTAN_UNIT;
+}
+
+static void *holdInCall(void *unused)
+{
+    callUnsafely(holdOn, NULL, NULL);
+    return NULL;
+}
+
+static void *collectNow(void *unused)
+{
+    hs_perform_gc();
+    return NULL;
+}
+
+static void *collectCancelled(void *unused)
+{
+    pthread_cancel(pthread_self());
+    hs_perform_gc();
+    atomic_store(&ready, 2);
+    pauseCancellably();
+    return NULL;
+}
+
+static void startLongStops(bool logged, const char *options)
+{
+    RtsConfig config = hookedConfig(3);
+    config.rts_opts = options;
+    config.longStopHook = logged ? NULL : hearLongStop;
+    if (logged) config.logHook = hearLog;
+    assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
+    atomic_store(&longStop.count, 0);
+    atomic_store(&longStop.until, 2);
+    atomic_store(&ready, 0);
+}
+
+/* Once and by nobody else's number, and not before its time. */
+static void expectNamed(uint64_t began)
+{
+    char name[80];
+    snprintf(name, sizeof name, "to stop the world for thread %ld (capability ", longStop.holder);
+    const char *found = strstr(longStop.text, name);
+    assert_non_null(found);
+    assert_ptr_equal(strstr(longStop.text, " thread "), found + strlen("to stop the world for"));
+    assert_null(strstr(found + strlen(name), " thread "));
+    assert_true(atomic_load(&longStop.at) - began >= 49);
+    assert_true(atomic_load(&longStop.count) >= 2);
+}
+
+static void test_holder_is_named(void **state)
+{
+    for (int logged = 0; logged < 2; logged++) {
+        startLongStops(logged, "--long-stop=50000");
+        pthread_t holder = spawn(holdInCall, NULL);
+        waitFor(&ready);
+        uint64_t began = nowMs();
+        assert_true(joinThread(spawn(collectCancelled, NULL)) == PTHREAD_CANCELED);
+        assert_int_equal(atomic_load(&ready), 2);
+        joinThread(holder);
+        expectNamed(began);
+        hs_exit();
+    }
+}
+
+/* A lightweight thread, and one that collects inside of managed code. */
+static void test_managed_holder_is_named(void **state)
+{
+    startLongStops(false, "--long-stop=50000");
+    Capability *cap = rts_lock();
+    scheduleThread(cap, createIOThread(cap, 0, &holdOnManaged_closure));
+    rts_unlock(cap);
+    waitFor(&ready);
+    assert_int_not_equal(longStop.holder, syscall(SYS_gettid));
+    uint64_t began = nowMs();
+    assert_int_equal(callAction(&collectManaged_closure, NULL, NULL), Success);
+    expectNamed(began);
+    hs_exit();
+}
+
+/* With more patience nobody is: the default's second has passed. */
+static void test_patience(void **state)
+{
+    RtsConfig config = hookedConfig(2);
+    config.long_stop_us = 1000000000;
+    assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
+    atomic_store(&ready, 0);
+    atomic_store(&longStop.count, 0);
+    atomic_store(&longStop.until, 1);
+    pthread_t holder = spawn(holdInCall, NULL), collector;
+    waitFor(&ready);
+    collector = spawn(collectNow, NULL);
+    sleepMs(1300);
+    atomic_store(&longStop.count, 1);
+    joinThread(collector);
+    joinThread(holder);
+    assert_int_equal(heard.longStops, 0);
+    hs_exit();
+    config.rts_opts = "--long-stop=0";
+    char message[200];
+    assert_int_equal(rts_start(&config, message, sizeof message), RTS_BAD_OPTION);
+    assert_non_null(strstr(message, "--long-stop"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -494,6 +754,11 @@ int main(void)
         TEST(test_nest_300_deep),
         TEST(test_many_threads),
         TEST(test_sleeper_delays_nobody),
+        TEST(test_leave_while_told),
+        TEST(test_left_releases_come),
+        TEST(test_holder_is_named),
+        TEST(test_managed_holder_is_named),
+        TEST(test_patience),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

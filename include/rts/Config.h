@@ -131,7 +131,8 @@ typedef struct {
     /* Managed code went below its stack's limit. */
     void (*stackOverflowHook)(void *ctx, size_t stack_bytes);
     void *stackOverflowCtx;
-    /* Stopping the world has taken longer than a second: text names the threads that hold capabilities. */
+    /* Stopping the world has taken long_stop_us, and again after four times as long: text names the threads that hold capabilities, by the operating
+     * system's numbers.  Called by the thread that stops the world, which goes on with that afterwards: must return.  Default: the log hook, RTS_LOG_WARNING. */
     void (*longStopHook)(void *ctx, const char *text);
     void *longStopCtx;
     /* Text of an exception of a language's own, UTF-8 into buf (cap bytes with the final zero); returns false to leave
@@ -154,6 +155,7 @@ typedef struct {
 
     RtsStatsFormat stats;             /* -s: as text, --stats-json: as JSON: hs_exit writes what getRTSStats counted */
     char stats_file[256];             /* -s<file>, --stats-json=<file>: where to, in place of what was there; empty: standard error */
+    unsigned long_stop_us;            /* --long-stop: who keeps the world from being stopped so long is named (longStopHook); 0 = 1000000 */
 } RtsConfig;
 
 #define RTS_CONFIG_INIT { .size = sizeof(RtsConfig) }

@@ -62,6 +62,9 @@ static ExternalBytes *takeOne(bool all)
 
 void runExternalReleases(bool all)
 {
-    for (ExternalBytes *e; (e = takeOne(all)) != NULL; rtsFree(e))
-        if (e->release != NULL) e->release(e->ctx, e->address);
+    for (ExternalBytes *first; (first = takeOne(all)) != NULL;) {
+        ExternalBytes e = *first;
+        rtsFree(first); /* before the call, which may end the OS thread */
+        if (e.release != NULL) e.release(e.ctx, e.address);
+    }
 }

@@ -180,15 +180,13 @@ static void scanEntry(Visitor *v, Entry *e)
 
 static uint32_t beginOfPart(uint32_t all, unsigned part, unsigned parts) { return (uint32_t)((uint64_t)all * part / parts); }
 
-void scanStablePtrsPart(Visitor *v, unsigned part, unsigned parts)
+static void scanStablePtrs(Visitor *v, unsigned part, unsigned parts)
 {
     uint32_t all = atomic_load_explicit(v->minor ? &table.youngCount : &table.size, memory_order_acquire);
     uint32_t end = beginOfPart(all, part + 1, parts);
     for (uint32_t i = beginOfPart(all, part, parts); i < end; i++)
         scanEntry(v, entryAt(v->minor ? atomic_load_explicit(youngAt(i), memory_order_relaxed) : i));
 }
-
-void scanStablePtrs(Visitor *v) { scanStablePtrsPart(v, 0, 1); }
 
 /* What was written back is where the object is now. */
 static void sweepYoung(bool minor)
@@ -206,7 +204,7 @@ static void sweepYoung(bool minor)
     atomic_store_explicit(&table.youngCount, kept, memory_order_relaxed);
 }
 
-const GcTable stablePtrTable = { .sweep = sweepYoung };
+const GcTable stablePtrTable = { .visitRoots = scanStablePtrs, .sweep = sweepYoung };
 
 /* ---- Exit, counts ---- */
 

@@ -35,10 +35,6 @@ bool dropStablePtr(StgStablePtr sp);         /* false: not in use */
 /* In a forked child: the lock is nobody's. */
 void forgetStablePtrs(void);
 
-void scanStablePtrs(Visitor *v);
-/* The same in so many parts, which may be visited at the same time: this one of them. */
-void scanStablePtrsPart(Visitor *v, unsigned part, unsigned parts);
-/* The list of young entries, after a collection. */
 extern const GcTable stablePtrTable;
 uint64_t countStablePtrs(void);
 /* Of those, in the list of young ones; for tests. */

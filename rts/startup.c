@@ -52,8 +52,8 @@ static struct {
     _Atomic(MadeInfo *) infos; /* made by rts_newInfoTable since the start */
 } startup = { .lock = LOCK_INIT(RANK_STARTUP) };
 
-/* Everything that the collector starts from. */
-static const RootScanner rootScanners[] = { scanThreadRoots, scanStablePtrs, scanStatics, NULL };
+/* Everything that the collector starts from, beside the stable pointers. */
+static const RootScanner rootScanners[] = { scanThreadRoots, scanStatics, NULL };
 static const GcTable *const gcTables[] = { &externalTable, &weakPointerTable, &weakTableTable, &stableNameTable, &stablePtrTable,
                                          &externalMemoryTable, NULL };
 

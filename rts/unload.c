@@ -154,7 +154,7 @@ static void lookAround(void)
     if (anyCFinalizerIn(from(), to())) find("a C finalizer of it is still to be called");
     if (anyAdjustorIn(from(), to())) find("a C function pointer with a stub of it is in use");
     gcThreads.begin();
-    for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(&search.v);
+    visitRoots(&search.v);
     for (const GcTable *const *t = heap.tables; *t != NULL; t++)
         if ((*t)->visitKept != NULL) (*t)->visitKept(&search.v);
     do {

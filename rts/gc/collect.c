@@ -48,9 +48,21 @@ void forgetHeap(bool whole)
 
 /* ---- What is reached ---- */
 
-void visitRoots(Visitor *v)
+static void callScanners(Visitor *v)
 {
     for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(v);
+}
+
+void visitTableRoots(Visitor *v, unsigned part, unsigned parts)
+{
+    for (const GcTable *const *t = heap.tables; *t != NULL; t++)
+        if ((*t)->visitRoots != NULL) (*t)->visitRoots(v, part, parts);
+}
+
+void visitRoots(Visitor *v)
+{
+    callScanners(v);
+    visitTableRoots(v, 0, 1);
 }
 
 /* Follow what was visited to its end. */
@@ -89,7 +101,7 @@ static void reachAll(Nursery *const *nurseries, unsigned count)
 {
     GcThread *g = leader();
     Visitor *v = &g->v;
-    visitRoots(v);
+    callScanners(v);
     takeShares(g);
     followLive(v);
     visitDead(v);

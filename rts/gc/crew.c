@@ -19,7 +19,7 @@ static struct {
     bool minor;                /* [const] while the crew is open, and the next two */
     Nursery *const *nurseries;
     unsigned count;
-    _Atomic unsigned shares;   /* [atomic] nurseries whose roots nobody has taken */
+    _Atomic unsigned shares;   /* [atomic] that nobody has taken */
 } crew = { .size = 1, .closed = 1 };
 
 void crewRelax(void)
@@ -82,8 +82,11 @@ static bool takeShare(GcThread *g, unsigned i)
     Nursery *n = crew.nurseries[i];
     if (!atomic_load_explicit(&n->share, memory_order_relaxed) || !atomic_exchange_explicit(&n->share, false, memory_order_relaxed)) return false;
     crew.shares--;
-    visitRemembered(g, &n->remembered);
-    gcThreads.scanDirty(&g->v, n);
+    if (crew.minor) {
+        visitRemembered(g, &n->remembered);
+        gcThreads.scanDirty(&g->v, n);
+    }
+    visitTableRoots(&g->v, i, crew.count);
     return true;
 }
 
@@ -151,8 +154,8 @@ void openCrew(Nursery *const *nurseries, unsigned count, unsigned helpers, bool 
     crew.minor = minor;
     crew.nurseries = nurseries;
     crew.count = count;
-    crew.shares = minor ? count : 0;
-    for (unsigned i = 0; i < count; i++) nurseries[i]->share = minor;
+    crew.shares = count;
+    for (unsigned i = 0; i < count; i++) nurseries[i]->share = true;
     crew.size = 1;
     crew.busy = 1;
     crew.closed = 0;

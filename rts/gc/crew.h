@@ -22,7 +22,8 @@ extern _Atomic uint32_t crewState; /* helpers that may still join * 65536 + help
 
 /* Let up to so many helpers in; invites: big enough that some are asked to come. */
 void openCrew(Nursery *const *nurseries, unsigned count, unsigned helpers, bool minor, bool invites);
-/* Visit the roots of nurseries that nobody has taken yet, its own first. */
+/* Take the shares that nobody has taken yet, its own first.  One for each nursery: an equal part of the tables' roots (stable pointers); in minor
+ * collections its remembered slots and dirty threads, too. */
 void takeShares(struct GcThread_ *g);
 /* Let nobody in any more, and wait until all have left. */
 void closeCrew(void);

@@ -100,7 +100,8 @@ void moveRemembered(RememberedSet *from, RememberedSet *to);
 #else
 #define POISONS_HOLES heap.poison
 #endif
-void visitRoots(Visitor *v);
+/* Those of tables: a part of so many; any collecting thread. */
+void visitTableRoots(Visitor *v, unsigned part, unsigned parts);
 /* Follow what was visited to its end, and what lives because of that. */
 void followLive(Visitor *v);
 void visitDead(Visitor *v);

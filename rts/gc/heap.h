@@ -78,8 +78,10 @@ struct Visitor_ {
 static inline void visitRoot(Visitor *v, HaskellObj *slot) { v->visit(v, slot); }
 typedef void (*RootScanner)(Visitor *v);
 
-/* A table whose entries live only as long as some object does.  All with the world stopped, by one thread. */
+/* A table whose entries are roots, or live only as long as some object does.  All with the world stopped, by one thread, but for visitRoots. */
 typedef struct {
+    /* Visit the roots: this part of so many, which several threads may visit at the same time.  NULL: it has none. */
+    void (*visitRoots)(Visitor *v, unsigned part, unsigned parts);
     /* All that can be reached was visited: visit what is to live because of that (the value of a weak pointer whose key lives), and say
      * whether there was any.  Called again, after what it visited was followed, until it says no.  NULL: nothing. */
     bool (*visitLive)(Visitor *v);
@@ -220,6 +222,8 @@ static inline void rememberIfOld(Nursery *nursery, HaskellObj obj, HaskellObj *s
 /* Words of an object, its header included. */
 size_t closureWords(const StgClosure *obj);
 
+/* Visit all that collections start from: what the scanners know, and the tables' roots. */
+void visitRoots(Visitor *v);
 /* Check every object that can be reached from the roots, and that what is old refers to something young only where that is remembered.
  * Context: the world is stopped.  Returns how many were seen; a broken one is logged and counted in *bad. */
 size_t verifyHeap(Nursery *const *nurseries, unsigned count, size_t *bad);

@@ -93,7 +93,7 @@ static bool makeMaps(void)
 
 static void walk(Visitor *v)
 {
-    for (const RootScanner *scan = heap.scanners; *scan != NULL; scan++) (*scan)(v);
+    visitRoots(v);
     for (const GcTable *const *t = heap.tables; *t != NULL; t++)
         if ((*t)->visitKept != NULL) (*t)->visitKept(v);
     do {

@@ -166,13 +166,16 @@ static void sweepYoung(Entry **moved)
     }
 }
 
-/* How many buckets ahead the objects' headers, and before that the entries, are fetched. */
-#define AHEAD 8
-
-static void prefetchBucket(const Shard *s, size_t i)
+/* See: FETCH_AHEAD. */
+static void fetchBucket(const Shard *s, size_t i)
 {
-    if (i + AHEAD < s->size && s->buckets[i + AHEAD] != NULL) __builtin_prefetch(s->buckets[i + AHEAD]);
-    if (i + AHEAD / 2 < s->size && s->buckets[i + AHEAD / 2] != NULL) __builtin_prefetch(s->buckets[i + AHEAD / 2]->object);
+    const Entry *e;
+    if (i + 3 * FETCH_AHEAD < s->size && (e = s->buckets[i + 3 * FETCH_AHEAD]) != NULL) __builtin_prefetch(e);
+    if (i + 2 * FETCH_AHEAD < s->size && (e = s->buckets[i + 2 * FETCH_AHEAD]) != NULL) {
+        __builtin_prefetch(e->next);
+        fetchKey(e->object);
+    }
+    if (i + FETCH_AHEAD < s->size && (e = s->buckets[i + FETCH_AHEAD]) != NULL && e->next != NULL) fetchKey(e->next->object);
 }
 
 static void sweepAll(Entry **moved)
@@ -180,7 +183,7 @@ static void sweepAll(Entry **moved)
     for (Shard *s = shards; s < shards + SHARDS; s++) {
         s->young = NULL;
         for (size_t i = 0; i < s->size; i++) {
-            prefetchBucket(s, i);
+            fetchBucket(s, i);
             for (Entry **link = &s->buckets[i], *e; (e = *link) != NULL;)
                 if (sweepEntry(s, link, moved)) link = &e->next;
         }

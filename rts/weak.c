@@ -43,6 +43,8 @@ HaskellObj whereItIs(HaskellObj key) { return rts_isImmediate(key) ? key : forwa
 HaskellObj whereTheSameIs(HaskellObj obj)
 {
     if (rts_isImmediate(obj)) return obj;
+    /* A thunk that was marked before it was evaluated is there until the next time. */
+    if (heap.judging) return !isInHeap(obj) || isJudgedAlive(obj) ? obj : NULL;
     if (!isForwarded(obj) && standsFor(obj, obj->info) != NULL) return NULL;
     return forwardedTo(obj);
 }

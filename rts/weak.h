@@ -79,6 +79,19 @@ HaskellObj whatItIs(HaskellObj v);
  * GcTable's functions. */
 HaskellObj whereItIs(HaskellObj obj);
 HaskellObj whereTheSameIs(HaskellObj obj);
+/* Who goes through many records looks so many buckets ahead for what a later one will need, in steps: the record, what it refers to. */
+#define FETCH_AHEAD 8
+static inline void fetchObject(HaskellObj obj)
+{
+    if (rts_isImmediate(obj) || !isInHeap(obj)) return;
+    __builtin_prefetch(obj);
+    if (heap.judging) __builtin_prefetch(markWordOf(obj));
+}
+/* For whereTheSameIs. */
+static inline void fetchKey(HaskellObj key)
+{
+    if (!rts_isImmediate(key) && isInHeap(key)) __builtin_prefetch(heap.judging ? (const void *)markWordOf(key) : key);
+}
 /* Spin locks of records. */
 static inline void lockRecord(_Atomic uint32_t *lock)
 {

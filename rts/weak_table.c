@@ -12,7 +12,7 @@ const StgInfoTable capstan_WEAK_TABLE_info = { CLOSURE_WEAK_TABLE, 0, 0, 0, 0, 0
 typedef struct Entry_ Entry;
 struct Entry_ {
     Entry *next;            /* of its bucket */
-    Entry *nextListed;      /* of the listed ones; in a collection, of unseen or seen */
+    Entry *nextListed;      /* of the listed ones; in a collection, of unseen */
     StgWord hash;           /* [const] */
     HaskellObj key, value;
     bool listed;
@@ -30,7 +30,8 @@ struct Table_ {
     bool young;             /* is in that list */
     bool old;               /* [stopped] is in the list of old ones */
     Table *nextOld;         /* [stopped] */
-    Entry *unseen, *seen;   /* [stopped] of the entries that a collection looks at: key not found alive yet; value visited */
+    Entry *unseen;          /* [stopped] of the entries that a collection looks at: key not found alive yet */
+    bool whole;             /* [stopped] none was looked at yet, and all in buckets are to be: they are not in unseen */
 };
 
 static struct {
@@ -302,26 +303,21 @@ HaskellObj rts_weakTableEntries(Capability *cap, HaskellObj table)
 
 /* ---- Collections ---- */
 
-static void listEverything(Table *t)
+/* Those that were taken out while they were listed are in no bucket. */
+static void freeTakenOut(Entry *list)
 {
-    /* Those that were taken out while they were listed are in no bucket. */
-    for (Entry *e = t->listed, *next; e != NULL; e = next) {
+    for (Entry *e = list, *next; e != NULL; e = next) {
         next = e->nextListed;
         if (e->key == NULL) rtsFree(e);
     }
-    t->listed = NULL;
-    for (size_t i = 0; i < t->size; i++)
-        for (Entry *e = t->buckets[i]; e != NULL; e = e->next) {
-            e->nextListed = t->listed;
-            t->listed = e;
-        }
 }
 
 static void beginTable(Table *t, bool minor)
 {
-    if (!minor) listEverything(t);
-    t->unseen = t->listed;
-    t->listed = t->seen = NULL;
+    if (!minor) freeTakenOut(t->listed);
+    t->whole = !minor;
+    t->unseen = minor ? t->listed : NULL;
+    t->listed = NULL;
 }
 
 static void begin(bool minor)
@@ -337,22 +333,64 @@ static void begin(bool minor)
     for (Table *t = tables.working; t != NULL; t = t->nextYoung) beginTable(t, minor);
 }
 
-/* Where a key is; NULL: not found alive. */
-static HaskellObj aliveKey(HaskellObj key) { return key == NULL ? NULL : whereTheSameIs(key); }
+/* Its key lives: visit the value.  Nothing moves once more in this collection: so it is done with.  false: not found alive. */
+static bool seeEntry(Visitor *v, Table *t, Entry *e)
+{
+    HaskellObj key = e->key == NULL ? NULL : whereTheSameIs(e->key);
+    if (key == NULL) return false;
+    if (key != e->key) e->key = key;
+    visitRoot(v, &e->value);
+    bool young = isYoung(key) || isYoung(e->value);
+    if (young != e->listed) e->listed = young;
+    if (!young) return true;
+    e->nextListed = t->listed;
+    t->listed = e;
+    return true;
+}
 
-static bool seeEntries(Visitor *v, Table *t)
+static void lookLater(Table *t, Entry *e)
+{
+    e->nextListed = t->unseen;
+    t->unseen = e;
+}
+
+static bool seeUnseen(Visitor *v, Table *t)
 {
     bool any = false;
-    for (Entry **link = &t->unseen, *e; (e = *link) != NULL;) {
-        if (aliveKey(e->key) == NULL) {
-            link = &e->nextListed;
-            continue;
-        }
-        *link = e->nextListed;
-        e->nextListed = t->seen;
-        t->seen = e;
-        visitRoot(v, &e->value);
-        any = true;
+    Entry *all = t->unseen;
+    t->unseen = NULL;
+    for (Entry *e = all, *next; e != NULL; e = next) {
+        next = e->nextListed;
+        if (seeEntry(v, t, e)) any = true;
+        else lookLater(t, e);
+    }
+    return any;
+}
+
+/* Each entry of a large table is a miss, and so is what it refers to.  See: FETCH_AHEAD. */
+static void fetchBucket(Table *t, size_t i)
+{
+    const Entry *e;
+    if (i + 3 * FETCH_AHEAD < t->size && (e = t->buckets[i + 3 * FETCH_AHEAD]) != NULL) __builtin_prefetch(e);
+    if (i + 2 * FETCH_AHEAD < t->size && (e = t->buckets[i + 2 * FETCH_AHEAD]) != NULL) {
+        __builtin_prefetch(e->next);
+        fetchKey(e->key);
+        fetchObject(e->value);
+    }
+    if (i + FETCH_AHEAD >= t->size || (e = t->buckets[i + FETCH_AHEAD]) == NULL || (e = e->next) == NULL) return;
+    fetchKey(e->key);
+    fetchObject(e->value);
+}
+
+static bool seeBuckets(Visitor *v, Table *t)
+{
+    bool any = false;
+    t->whole = false;
+    for (size_t i = 0; i < t->size; i++) {
+        fetchBucket(t, i);
+        for (Entry *e = t->buckets[i]; e != NULL; e = e->next)
+            if (seeEntry(v, t, e)) any = true;
+            else lookLater(t, e);
     }
     return any;
 }
@@ -362,7 +400,7 @@ static bool visitLiveTables(Visitor *v)
     bool any = false;
     if (!tables.begun) begin(v->minor);
     for (Table *t = tables.working; t != NULL; t = t->nextYoung)
-        if (t->unseen != NULL && forwardedTo(t->object) != NULL) any |= seeEntries(v, t);
+        if ((t->whole || t->unseen != NULL) && forwardedTo(t->object) != NULL) any |= t->whole ? seeBuckets(v, t) : seeUnseen(v, t);
     return any;
 }
 
@@ -381,25 +419,14 @@ static void sweepEntries(Table *t)
         if (e->key != NULL) unlinkEntry(t, e);
         rtsFree(e);
     }
-    for (Entry *e = t->seen, *next; e != NULL; e = next) {
-        next = e->nextListed;
-        e->key = aliveKey(e->key);
-        e->listed = isYoung(e->key) || isYoung(e->value);
-        if (!e->listed) continue;
-        e->nextListed = t->listed;
-        t->listed = e;
-    }
-    t->unseen = t->seen = NULL;
+    t->unseen = NULL;
     while (t->size > FIRST_BUCKETS && countOf(t) < t->size / 4 && resize(t, t->size / 2)) {}
 }
 
-/* Its object is dead.  The collector has its entries in unseen, or all in buckets: those taken out while they were listed are only in the former. */
+/* Its object is dead.  All entries are in buckets, but for those taken out while they were listed, which are in unseen if they are not freed yet. */
 static void freeTable(Table *t)
 {
-    for (Entry *e = t->unseen, *next; e != NULL; e = next) {
-        next = e->nextListed;
-        if (e->key == NULL) rtsFree(e);
-    }
+    freeTakenOut(t->unseen);
     for (size_t i = 0; i < t->size; i++)
         for (Entry *e = t->buckets[i], *next; e != NULL; e = next) {
             next = e->next;

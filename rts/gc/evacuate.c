@@ -340,9 +340,9 @@ static void evacuateRoot(Visitor *v, HaskellObj *slot)
     if (isYoung(evacuateSlot(g, slot, g->parallel, false))) v->sawYoung = true;
 }
 
-/* At the end of a marking. */
-static bool isJudgedAlive(const StgClosure *obj, uint32_t flags)
+bool isJudgedAlive(const StgClosure *obj)
 {
+    uint32_t flags = blockOf(obj)->flags;
     if (flags & BLOCK_YOUNG) return true;
     return flags & (BLOCK_LARGE | BLOCK_PINNED) ? flags & BLOCK_REACHED : isMarked(obj);
 }
@@ -352,7 +352,7 @@ StgClosure *forwardedTo(StgClosure *obj)
     for (HaskellObj value; !rts_isImmediate(obj) && isInHeap(obj); obj = value) {
         uint32_t flags = blockOf(obj)->flags;
         if (heap.judging) {
-            if (isJudgedAlive(obj, flags)) return obj;
+            if (isJudgedAlive(obj)) return obj;
             if ((value = standsFor(obj, obj->info)) == NULL) return NULL;
             continue;
         }

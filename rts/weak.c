@@ -19,6 +19,8 @@ static struct {
     _Atomic uint32_t running;    /* threads that run C finalizers; a futex word */
 } weaks = { .lock = LOCK_INIT(RANK_WEAKS) };
 
+uint64_t keyLooks;
+
 /* ---- Shared with the other tables ---- */
 
 HaskellObj whatItIs(HaskellObj v)
@@ -348,6 +350,7 @@ static bool seeWeak(Visitor *v, Weak *w)
         if (w->due) visitRoot(v, &w->finalizer);
         return true;
     }
+    keyLooks++;
     HaskellObj key = whereItIs(w->key);
     if (key == NULL) return false;
     w->key = key;
@@ -356,19 +359,22 @@ static bool seeWeak(Visitor *v, Weak *w)
     return true;
 }
 
+/* From the second pass on what lives by one is followed before the next is looked at, and each pass goes the other way than the one before: so a chain of keys
+ * that lead to each other takes two passes if it was made in order, whichever. */
 static bool visitLiveWeaks(Visitor *v)
 {
-    bool any = false;
-    if (!weaks.begun) begin(v->minor);
-    for (Weak **link = &weaks.unseen, *w; (w = *link) != NULL;) {
-        if (!seeWeak(v, w)) {
-            link = &w->next;
-            continue;
-        }
-        *link = w->next;
-        w->next = weaks.seen;
-        weaks.seen = w;
-        any = true;
+    bool any = false, again = weaks.begun;
+    if (!again) begin(v->minor);
+    Weak *all = weaks.unseen;
+    weaks.unseen = NULL;
+    for (Weak *w = all, *next; w != NULL; w = next) {
+        next = w->next;
+        bool lives = seeWeak(v, w);
+        Weak **list = lives ? &weaks.seen : &weaks.unseen;
+        w->next = *list;
+        *list = w;
+        any |= lives;
+        if (lives && again) followNear(v);
     }
     return any;
 }

@@ -44,6 +44,8 @@ struct Weak_ {
 };
 
 extern const GcTable weakPointerTable;
+/* How often collections looked whether a key lives, of weak pointers and tables' entries; for tests. */
+extern uint64_t keyLooks;
 
 /* Are finalizers due?  Any thread; the answer may be old news, but for those of a collection that the caller has made. */
 bool haveDueFinalizers(void);

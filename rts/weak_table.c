@@ -15,6 +15,7 @@ struct Entry_ {
     Entry *nextListed;      /* of the listed ones; in a collection, of unseen */
     StgWord hash;           /* [const] */
     HaskellObj key, value;
+    uint32_t number;        /* [const] in the order of creation, as long as that does not wrap */
     bool listed;
 };
 
@@ -25,12 +26,14 @@ struct Table_ {
     Entry **buckets;        /* size of them, a power of two */
     size_t size;
     _Atomic size_t count;
+    uint32_t numbers;       /* given to entries */
     Entry *listed;
     Table *nextYoung;       /* [atomic push] of the young ones */
     bool young;             /* is in that list */
     bool old;               /* [stopped] is in the list of old ones */
     Table *nextOld;         /* [stopped] */
     Entry *unseen;          /* [stopped] of the entries that a collection looks at: key not found alive yet */
+    unsigned passes;        /* [stopped] over unseen that found something alive */
     bool whole;             /* [stopped] none was looked at yet, and all in buckets are to be: they are not in unseen */
 };
 
@@ -117,6 +120,7 @@ static void addEntry(Table *t, Entry *e)
 {
     /* Without memory for more buckets the chains grow longer. */
     if (countOf(t) >= t->size) resize(t, 2 * t->size);
+    e->number = t->numbers++;
     insert(t, e);
     listIfYoung(t, e);
 }
@@ -316,6 +320,7 @@ static void beginTable(Table *t, bool minor)
 {
     if (!minor) freeTakenOut(t->listed);
     t->whole = !minor;
+    t->passes = 0;
     t->unseen = minor ? t->listed : NULL;
     t->listed = NULL;
 }
@@ -336,6 +341,7 @@ static void begin(bool minor)
 /* Its key lives: visit the value.  Nothing moves once more in this collection: so it is done with.  false: not found alive. */
 static bool seeEntry(Visitor *v, Table *t, Entry *e)
 {
+    keyLooks++;
     HaskellObj key = e->key == NULL ? NULL : whereTheSameIs(e->key);
     if (key == NULL) return false;
     if (key != e->key) e->key = key;
@@ -354,16 +360,56 @@ static void lookLater(Table *t, Entry *e)
     t->unseen = e;
 }
 
-static bool seeUnseen(Visitor *v, Table *t)
+static Entry *merge(Entry *a, Entry *b)
+{
+    Entry *merged = NULL, **end = &merged;
+    while (a != NULL && b != NULL) {
+        Entry **first = a->number < b->number ? &a : &b;
+        *end = *first;
+        *first = (*first)->nextListed;
+        end = &(*end)->nextListed;
+    }
+    *end = a != NULL ? a : b;
+    return merged;
+}
+
+static Entry *sortEntries(Entry *list)
+{
+    Entry *runs[64] = { NULL };
+    while (list != NULL) {
+        Entry *run = list;
+        list = list->nextListed;
+        run->nextListed = NULL;
+        unsigned i = 0;
+        for (; runs[i] != NULL; i++) {
+            run = merge(runs[i], run);
+            runs[i] = NULL;
+        }
+        runs[i] = run;
+    }
+    for (unsigned i = 0; i < 64; i++) list = merge(list, runs[i]);
+    return list;
+}
+
+/* So many passes that found something alive tell of chains; what came out of buckets is then brought into the order of creation, once. */
+#define CHAIN_PASSES 3
+
+/* again: what lives by one is followed before the next is looked at; each pass goes the other way than the one before.  See: visitLiveWeaks. */
+static bool seeUnseen(Visitor *v, Table *t, bool again)
 {
     bool any = false;
-    Entry *all = t->unseen;
+    Entry *all = t->passes == CHAIN_PASSES ? sortEntries(t->unseen) : t->unseen;
     t->unseen = NULL;
     for (Entry *e = all, *next; e != NULL; e = next) {
         next = e->nextListed;
-        if (seeEntry(v, t, e)) any = true;
-        else lookLater(t, e);
+        if (!seeEntry(v, t, e)) {
+            lookLater(t, e);
+            continue;
+        }
+        any = true;
+        if (again) followNear(v);
     }
+    t->passes += any;
     return any;
 }
 
@@ -397,10 +443,10 @@ static bool seeBuckets(Visitor *v, Table *t)
 
 static bool visitLiveTables(Visitor *v)
 {
-    bool any = false;
-    if (!tables.begun) begin(v->minor);
+    bool any = false, again = tables.begun;
+    if (!again) begin(v->minor);
     for (Table *t = tables.working; t != NULL; t = t->nextYoung)
-        if ((t->whole || t->unseen != NULL) && forwardedTo(t->object) != NULL) any |= t->whole ? seeBuckets(v, t) : seeUnseen(v, t);
+        if ((t->whole || t->unseen != NULL) && forwardedTo(t->object) != NULL) any |= t->whole ? seeBuckets(v, t) : seeUnseen(v, t, again);
     return any;
 }
 

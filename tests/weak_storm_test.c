@@ -1,7 +1,9 @@
 /*
- * Weak pointers made, looked at, finalized by hand and dying on many threads at once: each finalizer runs once.
+ * Weak pointers made, looked at, finalized by hand and dying on many threads at once: each finalizer runs once.  Long chains of them.
  */
 #include "keeping.h"
+
+#include "weak.h"
 
 enum { STORM_SLOTS = 64, STORM_THREADS = 4, STORM_MOST = 40000 };
 static struct {
@@ -215,9 +217,67 @@ static int setUpMarked(void **state)
     return setUpWith(state, &config);
 }
 
+/* ---- Chains ---- */
+
+/* The value of weak pointer i leads to key i + 1; of all, only the last weak pointer is returned, behind key 0. */
+CAPSTAN_IO(makeChain, count, backwards)
+{
+    HsInt n = rts_getInt(count);
+    bool back = rts_getInt(backwards) != 0;
+    HaskellObj keys = rts_mkArray(stack->cap, (size_t)n + 1, CAPSTAN_UNIT), ends = rts_mkArray(stack->cap, 2, CAPSTAN_UNIT);
+    CAPSTAN_ROOTS(stack, keys, ends);
+    for (HsInt i = 0; i <= n; i++) rts_setElem(stack->cap, keys, (size_t)i, thing(stack->cap, i));
+    rts_setElem(stack->cap, ends, 0, rts_getElem(keys, 0));
+    for (HsInt j = 0; j < n; j++) {
+        HsInt i = back ? n - 1 - j : j;
+        HaskellObj next = rts_mkMutVar(stack->cap, rts_getElem(keys, (size_t)i + 1));
+        HaskellObj weak = rts_mkWeakNoFinalizer(stack->cap, rts_getElem(keys, (size_t)i), next);
+        CHECK(weak != CAPSTAN_POISON);
+        if (i == n - 1) rts_setElem(stack->cap, ends, 1, weak);
+        rts_poll(stack);
+    }
+    CAPSTAN_UNROOT(stack);
+    return ends;
+}
+
+/* Each collection looks a few times at each weak pointer, not as often as the chain has links. */
+static void checkChain(HsInt n, bool backwards)
+{
+    Capability *cap = rts_lock();
+    HaskellObj ends = NULL, value;
+    rts_evalIO(&cap, APPLY(cap, makeChain, rts_mkInt(cap, n), rts_mkInt(cap, backwards)), &ends);
+    assert_int_equal(rts_getSchedStatus(cap), Success);
+    HsStablePtr first = keep(rts_getElem(ends, 0)), last = keep(rts_getElem(ends, 1));
+    rts_unlock(cap);
+    for (int i = 0; i < 4; i++) {
+        uint64_t before = keyLooks;
+        if (i % 2 == 0) rts_performMinorGC();
+        else hs_perform_gc();
+        if (!SLOW_BUILD) assert_in_range(keyLooks - before, 0, 20 * (uint64_t)n + 1000);
+        cap = rts_lock();
+        assert_true(rts_deRefWeak(kept(last), &value));
+        assert_int_equal(numberOf(rts_readMutVar(value)), n);
+        rts_unlock(cap);
+    }
+    hs_free_stable_ptr(first);
+    hs_perform_gc();
+    cap = rts_lock();
+    assert_false(rts_deRefWeak(kept(last), &value));
+    rts_unlock(cap);
+    hs_free_stable_ptr(last);
+}
+
+static void testChains(void **state)
+{
+    checkChain(many(20000), false);
+    checkChain(many(20000), true);
+    assert_int_equal(failedChecks, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        ONE(testChains), TWO(testChains),
         ALL(testStorm), FOUR(testStorm), { "testMarkedALittleAtATime", testMarkedALittleAtATime, setUpMarked, disarmTest, NULL },
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,8 @@
  */
 #include "keeping.h"
 
+#include "weak.h"
+
 static HsStablePtr newTable(void)
 {
     Capability *cap = rts_lock();
@@ -410,11 +412,76 @@ static void testNoMemory(void **state)
     rts_unlock(cap);
 }
 
+/* ---- Chains ---- */
+
+/* Value i leads to key i + 1, and only key 0 is kept; made forwards or backwards. */
+CAPSTAN_IO(makeChain, table, count, backwards)
+{
+    HsInt n = rts_getInt(count);
+    bool back = rts_getInt(backwards) != 0;
+    HaskellObj keys = rts_mkArray(stack->cap, (size_t)n + 1, CAPSTAN_UNIT);
+    CAPSTAN_ROOTS(stack, table, keys);
+    for (HsInt i = 0; i <= n; i++) rts_setElem(stack->cap, keys, (size_t)i, thing(stack->cap, i));
+    for (HsInt j = 0; j < n; j++) {
+        HsInt i = back ? n - 1 - j : j;
+        HaskellObj next = rts_mkMutVar(stack->cap, rts_getElem(keys, (size_t)i + 1));
+        CHECK(rts_weakTableInsert(stack->cap, table, rts_getElem(keys, (size_t)i), next));
+        rts_poll(stack);
+    }
+    CAPSTAN_UNROOT(stack);
+    return rts_getElem(keys, 0);
+}
+
+static void walkChain(HsStablePtr table, HsStablePtr first, HsInt n)
+{
+    Capability *cap = rts_lock();
+    HaskellObj key = kept(first), value;
+    for (HsInt i = 0; i < n; i++) {
+        assert_int_equal(numberOf(key), i);
+        assert_true(rts_weakTableLookup(cap, kept(table), key, &value));
+        key = rts_readMutVar(value);
+    }
+    assert_int_equal(numberOf(key), n);
+    rts_unlock(cap);
+}
+
+/* Each collection looks a few times at each entry, not as often as the chain has links. */
+static void checkChain(HsInt n, bool backwards)
+{
+    HsStablePtr table = newTable(), first;
+    Capability *cap = rts_lock();
+    HaskellObj key = NULL;
+    rts_evalIO(&cap, APPLY(cap, makeChain, kept(table), rts_mkInt(cap, n), rts_mkInt(cap, backwards)), &key);
+    assert_int_equal(rts_getSchedStatus(cap), Success);
+    first = keep(key);
+    rts_unlock(cap);
+    for (int i = 0; i < 4; i++) {
+        uint64_t before = keyLooks;
+        if (i % 2 == 0) rts_performMinorGC();
+        else hs_perform_gc();
+        if (!SLOW_BUILD) assert_in_range(keyLooks - before, 0, 20 * (uint64_t)n + 1000);
+        walkChain(table, first, n);
+        assert_int_equal(sizeOf(table), n);
+    }
+    hs_free_stable_ptr(first);
+    hs_perform_gc();
+    assert_int_equal(sizeOf(table), 0);
+    hs_free_stable_ptr(table);
+}
+
+static void testChains(void **state)
+{
+    checkChain(many(20000), false);
+    checkChain(many(20000), true);
+    assert_int_equal(failedChecks, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TWO(testByIdentity), TWO(testVanish), TWO(testYoungValueOfOldKey), TWO(testTablesInTables), TWO(testSymbols), TWO(testEntries),
         ONE(testThunkAsKey), TWO(testThunkAsKey), TWO(testStorm), FOUR(testStorm), TWO(testInternStorm), TWO(testBadInput), TWO(testNoMemory),
+        ONE(testChains), TWO(testChains),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,6 +79,13 @@ static void follow(Visitor *v)
     } while (gcThreads.scan(v));
 }
 
+void followNear(Visitor *v)
+{
+    if (v->marks) followMarks();
+    else
+        while (scavengeSome(leader())) {}
+}
+
 void followLive(Visitor *v)
 {
     bool more;

@@ -269,6 +269,8 @@ extern const StgInfoTable oldMutVar_info, oldArray_info, oldMVar_info;
 
 /* Where an object of from-space went; NULL: it is dead.  Others: itself.  Context: once all was visited. */
 StgClosure *forwardedTo(StgClosure *obj);
+/* For a table's visitLive: follow what was just visited as far as this thread can by itself, so that what lives by it is found in the same pass. */
+void followNear(Visitor *v);
 /* At the end of a marking (heap.judging): does it live?  Not what stands for it, and its header is not looked at: that would be one more miss. */
 bool isJudgedAlive(const StgClosure *obj);
 /* Visit the managed words of an object. */

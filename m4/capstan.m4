@@ -51,13 +51,13 @@ AC_ARG_ENABLE([debug],
   [], [enable_debug=no])
 AC_ARG_ENABLE([torture],
   [AS_HELP_STRING([--enable-torture],
-    [collect and migrate at every safepoint (implies --enable-debug)])],
+    [collect at every fourth safepoint, migrate at each (implies --enable-debug)])],
   [], [enable_torture=no])
 AS_IF([test "$enable_torture" != no], [enable_debug=yes])
 AS_IF([test "$enable_debug" != no],
   [AC_DEFINE([CAPSTAN_DEBUG], [1], [Assertions, invariants, field checks.])])
 AS_IF([test "$enable_torture" != no],
-  [AC_DEFINE([CAPSTAN_TORTURE], [1], [Collect and migrate at every safepoint.])])
+  [AC_DEFINE([CAPSTAN_TORTURE], [1], [Collect at every fourth safepoint, migrate at each.])])
 ])
 
 dnl CAPSTAN_ENABLE_SANITIZERS: the flags go to the compiler and the linker,

@@ -97,7 +97,10 @@ static void runUnbound(Stack *stack, StgTSO *tso)
     CatchResult result = archEnter(stack, bodies[tso->body], closure);
     Capability *cap = stack->cap;
     if (cap->dead != RTS_OK) return;
-    if (CAPSTAN_UNLIKELY(result.raised)) reportUncaught(cap, tso, result.value);
+    if (CAPSTAN_UNLIKELY(result.raised)) {
+        reportUncaught(cap, tso, result.value);
+        if (statusOfException(result.value) == HeapExhausted) collectSoon();
+    }
     endThread(cap, tso, result.raised ? ThreadDied : ThreadFinished);
 }
 

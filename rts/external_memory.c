@@ -16,9 +16,19 @@ static size_t muchNow(void)
     return quarter > MUCH ? quarter : MUCH;
 }
 
+/* Up, but not so far that sums of it and of what the heap holds could wrap around.  Returns what it is then. */
+#define MOST ((size_t)PTRDIFF_MAX)
+static size_t addTo(_Atomic size_t *count, size_t bytes)
+{
+    size_t before = atomic_load_explicit(count, memory_order_relaxed), after;
+    do after = bytes < MOST - before ? before + bytes : MOST;
+    while (!atomic_compare_exchange_weak_explicit(count, &before, after, memory_order_relaxed, memory_order_relaxed));
+    return after;
+}
+
 static void noteAdded(Capability *cap, size_t bytes)
 {
-    size_t now = atomic_fetch_add_explicit(&added, bytes, memory_order_relaxed) + bytes;
+    size_t now = addTo(&added, bytes);
     if (cap == NULL || cap->dead != RTS_OK) return;
     if (isHeapOverLimit()) {
         /* As if it had come out of the reserve: HeapOverflow, unless a collection helps. */
@@ -47,7 +57,7 @@ void rts_externalMemory(Capability *cap, ptrdiff_t bytes)
         takeFrom(&heap.externalBytes, -(size_t)bytes);
         takeFrom(&added, -(size_t)bytes);
     } else if (bytes > 0) {
-        atomic_fetch_add_explicit(&heap.externalBytes, (size_t)bytes, memory_order_relaxed);
+        addTo(&heap.externalBytes, (size_t)bytes);
         noteAdded(cap, (size_t)bytes);
     }
 }

@@ -335,6 +335,7 @@ __attribute__((noinline)) static HaskellObj endRaised(InCall *incall, HaskellObj
     if (incall->status == HeapExhausted) incall->stack.cap->nursery.refused = false;
     if (exception == CAPSTAN_SHUTDOWN) forgetBoundWaits(&incall->tso); /* the frames that saw to that were left unvisited */
     if (incall->stack.cap->dead == RTS_OK) {
+        if (incall->status == HeapExhausted) collectSoon();
         if (incall->tso.flags & TSO_BUDGET) renewBudget(incall);
         noticePending(&incall->stack);
         return CAPSTAN_POISON;

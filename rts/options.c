@@ -1,6 +1,7 @@
 #include "options.h"
 
 #include "capability.h"
+#include "gc/size.h"
 #include "os/topology.h"
 #include "stack_pool.h"
 
@@ -172,15 +173,45 @@ static RtsStatus wrong(char *message, size_t size, const char *what)
     return RTS_BAD_OPTION;
 }
 
+/* Reserves alone may exceed a limit: then nothing would ever run. */
+static RtsStatus checkLimit(const RtsConfig *c, char *message, size_t size)
+{
+    if (c->heap_limit_bytes == 0) return RTS_OK;
+    if (c->heap_limit_bytes < MIN_LIMIT || c->heap_limit_bytes < 4 * c->nursery_bytes)
+        return wrong(message, size, "heap_limit_bytes (-M): expected 0 (none), or 4 MiB and four nurseries (-A) at least");
+    HeapSettings s = { .nurseryBytes = c->nursery_bytes, .limitBytes = c->heap_limit_bytes, .capabilities = c->capabilities };
+    size_t least = leastLimit(&s);
+    if (c->heap_limit_bytes >= least) return RTS_OK;
+    char text[120];
+    snprintf(text, sizeof text, "heap_limit_bytes (-M): %u capabilities (-N) need %zu MiB at least", c->capabilities, least >> 20);
+    return wrong(message, size, text);
+}
+
+#ifdef CAPSTAN_TORTURE
+_Atomic unsigned tortureEvery = 4;
+
+static RtsStatus readTorture(char *message, size_t size)
+{
+    size_t n = 4;
+    const char *text = getenv("CAPSTAN_TORTURE_EVERY");
+    if (text != NULL && (!parseNumber(text, false, &n) || n < 1 || n > 1000000))
+        return wrong(message, size, "CAPSTAN_TORTURE_EVERY: expected a number of safepoints, 1 to 1000000");
+    tortureEvery = (unsigned)n;
+    return RTS_OK;
+}
+#else
+static RtsStatus readTorture(char *message, size_t size) { return RTS_OK; }
+#endif
+
 RtsStatus checkConfig(const RtsConfig *c, char *message, size_t size)
 {
     if ((unsigned)c->rts_opts_enabled > RtsOptsAll) return wrong(message, size, "rts_opts_enabled: expected one of RtsOptsEnabled");
     if (c->capabilities > MAX_CAPABILITIES) return wrong(message, size, "capabilities (-N): expected 1 to 1024");
     if (c->nursery_bytes != 0 && (c->nursery_bytes < MIN_NURSERY || c->nursery_bytes > MAX_NURSERY))
         return wrong(message, size, "nursery_bytes (-A): expected 64 KiB to 64 GiB");
-    if (c->heap_limit_bytes != 0 &&
-        (c->heap_limit_bytes < MIN_LIMIT || c->heap_limit_bytes < 4 * c->nursery_bytes))
-        return wrong(message, size, "heap_limit_bytes (-M): expected 0 (none), or 4 MiB and four nurseries (-A) at least");
+    RtsStatus status = checkLimit(c, message, size);
+    if (status == RTS_OK) status = readTorture(message, size);
+    if (status != RTS_OK) return status;
     if (c->debug_numa_nodes > TOPOLOGY_NODES_PRETENDED_MAX)
         return wrong(message, size, "debug_numa_nodes (--debug-numa): expected fewer nodes");
     if (c->foreign_stack_bytes < 16 << 10)

@@ -10,7 +10,12 @@ RtsStatus applyOption(RtsConfig *config, const char *option, char *message, size
 RtsStatus applyOptions(RtsConfig *config, const char *options, char *message, size_t size);
 /* Apply what stands between +RTS and -RTS (or --RTS, or the end) in argv and take it out. */
 RtsStatus applyArgs(RtsConfig *config, int *argc, char **argv[], char *message, size_t size);
-/* Are the settings possible, together? */
+#ifdef CAPSTAN_TORTURE
+/* One safepoint in so many collects: CAPSTAN_TORTURE_EVERY. */
+extern _Atomic unsigned tortureEvery; /* changes with the runtime */
+#endif
+
+/* Are the settings possible, together?  In torture builds also reads what the environment says of these. */
 RtsStatus checkConfig(const RtsConfig *config, char *message, size_t size);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "arch.h"
 #include "exception.h"
+#include "options.h"
 #include "roots.h"
 #include "run.h"
 #include "switch.h"
@@ -308,13 +309,13 @@ static bool serviceAll(Stack *stack)
 }
 
 #ifdef CAPSTAN_TORTURE
-/* Collect at every safepoint that comes so often, and change the capability at every one. */
+/* Collect at one safepoint in so many, with a full collection in 32, and change the capability at every one. */
 bool serviceRequests(Stack *stack)
 {
     static _Atomic unsigned turn;
     unsigned now = turn++;
     if (now % 32 == 0) heap.wantMajor = true;
-    if (now % 4 == 0) atomic_fetch_or(&stack->cap->attention, ATTENTION_COLLECT);
+    if (now % tortureEvery == 0) atomic_fetch_or(&stack->cap->attention, ATTENTION_COLLECT);
     if (!serviceAll(stack)) return false;
     return numCapabilities < 2 || (yieldCapability(stack) && serviceAll(stack));
 }
@@ -322,13 +323,45 @@ bool serviceRequests(Stack *stack)
 bool serviceRequests(Stack *stack) { return serviceAll(stack); }
 #endif
 
+static void *callFromBound(Stack *stack, void *(*fn)(void *arg), void *arg);
+static void *callFromUnbound(Stack *stack, void *(*fn)(void *arg), void *arg);
+static void *callOut(Stack *stack, void *(*fn)(void *arg), void *arg)
+{
+    return isBound(stack->tso) ? callFromBound(stack, fn, arg) : callFromUnbound(stack, fn, arg);
+}
+
+/* Is the heap still full once what the collection found dead has been finalized?  That gives back what was counted, or frees what keeps objects, which
+ * another collection finds out. */
+static bool isFullAfterReleases(Stack *stack)
+{
+    for (bool ran = false; isHeapOverLimit(); ran = false) {
+        if (!isReleasePending() || !mayWait(stack)) return true;
+        callOut(stack, callReleases, &ran);
+        if (!ran || !isHeapOverLimit()) break;
+        heap.wantMajor = true;
+        heap.cause = RtsGcMemory;
+        atomic_fetch_or_explicit(&stack->cap->attention, ATTENTION_COLLECT, memory_order_relaxed);
+        if (!serviceRequests(stack)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
+    }
+    return isHeapOverLimit();
+}
+
 /* HeapOverflow, if memory ran out and the collection did not help, or poison has gone out. */
 static void deliverHeapOverflow(Stack *stack)
 {
-    Nursery *nursery = &stack->cap->nursery;
-    bool due = nursery->refused || isHeapOverLimit();
-    nursery->overflowed = nursery->refused = false;
-    if (due) rts_raise(stack, &capstan_HeapOverflow_closure);
+    bool refused = stack->cap->nursery.refused;
+    forgetDebts(&stack->cap->nursery); /* or the safepoint after a call out would be here again */
+    if (refused || isFullAfterReleases(stack)) rts_raise(stack, &capstan_HeapOverflow_closure);
+}
+
+void collectSoon(void)
+{
+    heap.wantMajor = true;
+    heap.cause = RtsGcMemory;
+    for (unsigned i = 0, n = numCapabilities; i < n; i++) {
+        atomic_fetch_or_explicit(&capabilities[i].attention, ATTENTION_COLLECT, memory_order_relaxed);
+        requestPoll(&capabilities[i]);
+    }
 }
 
 void safepoint(Stack *stack)
@@ -474,7 +507,7 @@ void *rts_safeCall(Stack *stack, void *(*fn)(void *arg), void *arg)
 {
     rts_poll(stack);
     forbidInsideUnsafe(stack, "a safe call");
-    return isBound(stack->tso) ? callFromBound(stack, fn, arg) : callFromUnbound(stack, fn, arg);
+    return callOut(stack, fn, arg);
 }
 
 /* ---- When all rests: threads that are blocked for ever are found by a collection ---- */

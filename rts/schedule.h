@@ -30,6 +30,10 @@ Capability *takeForSuspended(InCall *incall);
 /* The same for the unbound thread whose safe call the worker is in, which is over. */
 Capability *takeAfterCall(Task *task);
 
+/* Memory ran out in what has just ended, and is garbage now.  What is built between rts_lock and the first evaluation finds no safepoint: so all is collected
+ * before that, when a capability is taken for the next in-call, or at the next safepoint.  Context: the caller holds a capability. */
+void collectSoon(void);
+
 /* Collect for who holds no capability.  RTS_NOT_STARTED; RTS_NO_MEMORY: nothing was collected. */
 RtsStatus performCollection(bool major, RtsGcCause cause);
 /* Overwrite what nothing lives in.  Context and answer: the same. */

@@ -395,7 +395,10 @@ static HaskellObj runSubmission(Stack *stack, NativeBody *body)
     HaskellObj value = CAPSTAN_UNIT;
     bool ok = rts_try(stack, evaluate, s, &value);
     setResult(s, ok, value);
-    if (s->result.status == HeapExhausted) stack->cap->nursery.refused = false; /* it has been told */
+    if (s->result.status == HeapExhausted) {
+        stack->cap->nursery.refused = false; /* it has been told */
+        collectSoon();
+    }
     closeSubmission(s);
     deliver(stack, s);
     return CAPSTAN_UNIT;

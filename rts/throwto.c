@@ -8,6 +8,7 @@
 #include "schedule.h"
 #include "thunk.h"
 #include "timeout.h"
+#include "weak.h"
 
 CAPSTAN_STATIC_CON(capstan_ThreadKilled, 5);
 CAPSTAN_STATIC_CON(capstan_BlockedIndefinitelyOnMVar, 6);
@@ -70,12 +71,13 @@ static HaskellObj takeThrown(Capability *cap, StgTSO *tso)
     return exception;
 }
 
-/* What the nursery owed to it when it left a capability.  true: HeapOverflow is due, whatever the mask. */
+/* What the nursery owed to it when it left a capability.  true: HeapOverflow is due, whatever the mask.  Where something is about to be given back it is
+ * the next allocation that says whether that was enough. */
 #define PENDING_DEBTS (PENDING_OVERFLOWED | PENDING_REFUSED)
 static bool takeDebts(StgTSO *tso)
 {
     uint32_t before = atomic_fetch_and_explicit(&tso->pending, ~(uint32_t)PENDING_DEBTS, memory_order_relaxed);
-    return before & PENDING_REFUSED || (before & PENDING_OVERFLOWED && isHeapOverLimit());
+    return before & PENDING_REFUSED || (before & PENDING_OVERFLOWED && isHeapOverLimit() && !isReleasePending());
 }
 
 /* The exception that is to be raised now; NULL: none, or none that may. */

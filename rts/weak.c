@@ -211,6 +211,21 @@ static void runTaken(CFinalizer *list)
 
 void runCFinalizers(const void *owner) { runTaken(takeCDue(owner, false)); }
 
+/* How long who is out of memory waits for those that others are calling. */
+#define PATIENCE_NANOS 1000000000u
+
+/* Until nobody runs any.  false: that took too long. */
+static bool awaitRunning(void)
+{
+    uint64_t until = osMonotonicNanos() + PATIENCE_NANOS;
+    for (uint32_t n; (n = weaks.running) != 0;) {
+        uint64_t now = osMonotonicNanos();
+        if (now >= until) return false;
+        osFutexWait(&weaks.running, n, (int64_t)(until - now));
+    }
+    return true;
+}
+
 typedef struct {
     Task *task;
     Capability *cap;
@@ -224,15 +239,39 @@ static void takeMarksBack(void *arg)
     m->task->finalizing = m->finalizing;
 }
 
-void *callCFinalizers(void *owner)
+static void runMarked(void (*run)(void *arg), void *arg)
 {
     Task *task = getMyTask();
     Marks before = { task, task->cap, task->finalizing };
     pthread_cleanup_push(takeMarksBack, &before);
     task->finalizing = true;
     if (before.cap == NULL) task->cap = &finalizerMark;
-    runCFinalizers(owner);
+    run(arg);
     pthread_cleanup_pop(1);
+}
+
+static void runOwned(void *owner) { runCFinalizers(owner); }
+void *callCFinalizers(void *owner)
+{
+    runMarked(runOwned, owner);
+    return NULL;
+}
+
+bool isReleasePending(void) { return haveExternalReleases() || haveDueCFinalizers() || isCFinalizerRunning(); }
+
+static void runPending(void *ran)
+{
+    bool any = haveExternalReleases();
+    runExternalReleases(false);
+    CFinalizer *mine = takeCDue(NULL, false);
+    any |= mine != NULL;
+    runTaken(mine);
+    /* Nothing was left to be called here: then others call them.  Those of an owner may be left over. */
+    *(bool *)ran = any || (awaitRunning() && !haveDueCFinalizers());
+}
+void *callReleases(void *ran)
+{
+    runMarked(runPending, ran);
     return NULL;
 }
 

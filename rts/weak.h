@@ -64,6 +64,12 @@ void runCFinalizers(const void *owner);
 /* The same as the function of a safe call: marks the Task. */
 void *callCFinalizers(void *owner);
 
+/* C finalizers or release functions of external bytes are due or running: what they give back is counted still. */
+bool isReleasePending(void);
+/* Also the function of a safe call: call those, whoever else would have; if there are none left, wait (not for ever) for who is
+ * calling some.  ran: a bool: something was called. */
+void *callReleases(void *ran);
+
 /* Exit: wait for those who run C finalizers, run the C finalizers that are left, and free all records.  Context: nobody holds a capability, threads are
  * forgotten; the Task is marked as finalizing. */
 void endWeaks(void);

@@ -342,6 +342,239 @@ static void test_heap_limit_during_collection(void **state)
     hs_exit();
 }
 
+/* ---- What is given back only by finalizers ---- */
+
+/* A safepoint in so many cells. */
+#define SOMETIMES (SLOW_BUILD ? 2000 : 100)
+
+static _Atomic int finalized;
+
+static void giveBack(void *ctx, void *bytes)
+{
+    rts_externalMemory(NULL, -(ptrdiff_t)(uintptr_t)bytes);
+    atomic_fetch_add(&finalized, 1);
+}
+
+static void freeKept(void *ctx, void *stable)
+{
+    freeStablePtr(stable);
+    atomic_fetch_add(&finalized, 1);
+}
+
+static void attachTo(Stack *stack, HaskellObj key, void (*fn)(void *ctx, void *ptr), void *ptr)
+{
+    HaskellObj weak = rts_mkWeakNoFinalizer(stack->cap, key, CAPSTAN_UNIT);
+    if (!rts_addCFinalizerToWeak(stack->cap, weak, fn, NULL, ptr)) rts_raise(stack, &capstan_HeapOverflow_closure);
+}
+
+#define MEGABYTES 200
+
+/* Objects that are dead at once, with a megabyte behind each that its finalizer gives back. */
+CAPSTAN_IO(limitsExternal)
+{
+    for (int i = 0; i < MEGABYTES; i++) {
+        attachTo(stack, rts_mkMutVar(stack->cap, CAPSTAN_UNIT), giveBack, (void *)((uintptr_t)1 << 20));
+        rts_externalMemory(stack->cap, 1 << 20);
+        rts_poll(stack);
+    }
+    return CAPSTAN_SMALL_INT(1);
+}
+
+#define KEPT_CELLS 1000 /* 24 KB */
+#define KEPT_LISTS (SLOW_BUILD ? 800 : 2000)
+
+/* The same with what a stable pointer keeps: only the collection behind the finalizers finds it dead. */
+CAPSTAN_IO(limitsStable)
+{
+    for (int i = 0; i < KEPT_LISTS; i++) {
+        HaskellObj list = &LimitsNil_closure;
+        for (int k = 0; k < KEPT_CELLS; k++) list = LimitsCell_new(stack->cap, CAPSTAN_SMALL_INT(k), list);
+        if (list == CAPSTAN_POISON) rts_raise(stack, &capstan_HeapOverflow_closure);
+        attachTo(stack, rts_mkMutVar(stack->cap, CAPSTAN_UNIT), freeKept, getStablePtr((StgPtr)(void *)list));
+        rts_poll(stack);
+    }
+    return CAPSTAN_SMALL_INT(1);
+}
+
+typedef struct { _Atomic int over; SchedulerStatus status; } Submitted;
+
+static void noteResult(void *ctx, const RtsResult *result)
+{
+    Submitted *s = ctx;
+    s->status = result->status;
+    atomic_store(&s->over, 1);
+}
+
+/* In a thread that is not bound. */
+static SchedulerStatus submitAndWait(HaskellObj action)
+{
+    Submitted s = { 0, NoStatus };
+    RtsSubmission submission = RTS_SUBMISSION_INIT;
+    submission.function = action;
+    submission.done = noteResult;
+    submission.ctx = &s;
+    assert_int_equal(rts_submit(&submission, NULL), RTS_OK);
+    waitFor(&s.over);
+    return s.status;
+}
+
+static void test_heap_limit_and_finalizers(void **state)
+{
+    for (unsigned n = 1; n <= 2; n++) {
+        atomic_store(&finalized, 0);
+        assert_int_equal(startLimited(n), RTS_OK);
+        assert_int_equal(callAction(&limitsExternal_closure, NULL, NULL), Success);
+        assert_int_equal(submitAndWait(&limitsExternal_closure), Success);
+        assert_true(atomic_load(&finalized) >= 2 * MEGABYTES - 16);
+        hs_perform_gc();
+        assert_int_equal(rts_getExternalMemory(), 0);
+        assert_int_equal(heardOtherErrors(), 0);
+        hs_exit();
+        assert_int_equal(atomic_load(&finalized), 2 * MEGABYTES);
+    }
+}
+
+static void test_heap_limit_and_stable_pointers(void **state)
+{
+    atomic_store(&finalized, 0);
+    assert_int_equal(startLimited(1), RTS_OK);
+    assert_int_equal(callAction(&limitsStable_closure, NULL, NULL), Success);
+    assert_int_equal(submitAndWait(&limitsStable_closure), Success);
+    assert_int_equal(hogMemory(0, SOMETIMES), HeapExhausted);
+    hs_exit();
+    assert_int_equal(atomic_load(&finalized), 2 * KEPT_LISTS);
+}
+
+/* One that takes for ever does not keep the thread from hearing of it. */
+static _Atomic int stuckBegun, stuckMayEnd;
+static void getStuck(void *ctx, void *ptr)
+{
+    atomic_store(&stuckBegun, 1);
+    waitFor(&stuckMayEnd);
+}
+CAPSTAN_IO(limitsStick)
+{
+    attachTo(stack, rts_mkMutVar(stack->cap, CAPSTAN_UNIT), getStuck, NULL);
+    return CAPSTAN_SMALL_INT(1);
+}
+static void *collectAll(void *arg)
+{
+    hs_perform_gc();
+    return NULL;
+}
+
+static void test_heap_limit_and_stuck_finalizer(void **state)
+{
+    atomic_store(&stuckBegun, 0);
+    atomic_store(&stuckMayEnd, 0);
+    assert_int_equal(startLimited(1), RTS_OK);
+    assert_int_equal(callAction(&limitsStick_closure, NULL, NULL), Success);
+    pthread_t collector = spawn(collectAll, NULL);
+    waitFor(&stuckBegun);
+    SchedulerStatus hogged = hogMemory(0, SOMETIMES), other = callAction(&limitsExternal_closure, NULL, NULL);
+    atomic_store(&stuckMayEnd, 1);
+    joinThread(collector);
+    assert_int_equal(hogged, HeapExhausted);
+    assert_int_equal(other, Success);
+    hs_exit();
+}
+
+/* ---- After an in-call that ran out of memory the next one finds room, before it evaluates anything ---- */
+
+CAPSTAN_IO(limitsHogAll)
+{
+    return hogList(stack, 0, SOMETIMES);
+}
+CAPSTAN_IO(limitsLength, bytes)
+{
+    size_t n;
+    rts_bytes(rts_force(stack, bytes), &n);
+    return rts_int(stack, (HsInt)n);
+}
+
+/* In the C code of an in-call. */
+static void expectRoom(size_t bytes)
+{
+    HaskellObj ret;
+    Capability *cap = rts_lock();
+    HaskellObj argument = rts_mkBytes(cap, NULL, bytes);
+    assert_true(argument != CAPSTAN_POISON);
+    assert_int_equal(rts_getSchedStatus(cap), NoStatus);
+    rts_evalIO(&cap, rts_apply(cap, &limitsLength_closure, argument), &ret);
+    assert_int_equal(rts_getSchedStatus(cap), Success);
+    assert_int_equal(rts_getInt(ret), bytes);
+    rts_unlock(cap);
+}
+
+/* Past the end, with nothing but C. */
+static void fillFromC(void)
+{
+    Capability *cap = rts_lock();
+    HaskellObj list = &LimitsNil_closure, next;
+    for (int i = 0; i < 100 && (next = rts_mkBytes(cap, NULL, 300000)) != CAPSTAN_POISON; i++) list = LimitsCell_new(cap, next, list);
+    assert_int_equal(rts_getSchedStatus(cap), HeapExhausted);
+    rts_unlock(cap);
+}
+
+static void test_heap_limit_then_room(void **state)
+{
+    size_t much = 4 << 20;
+    assert_int_equal(startLimited(2), RTS_OK);
+    for (int k = 0; k < (SLOW_BUILD ? 1 : 3); k++) {
+        assert_int_equal(hogMemory(0, SOMETIMES), HeapExhausted);
+        expectRoom(much);
+        rts_setInCallCapability(0, 0);
+        assert_int_equal(hogMemory(0, SOMETIMES), HeapExhausted);
+        rts_setInCallCapability(1, 0);
+        expectRoom(much);
+        rts_setInCallCapability(-1, 0);
+        assert_int_equal(submitAndWait(&limitsHogAll_closure), HeapExhausted);
+        expectRoom(much);
+        fillFromC();
+        expectRoom(much);
+    }
+    assert_int_equal(heardOtherErrors(), 0);
+    hs_exit();
+}
+
+/* ---- A limit for many capabilities ---- */
+
+/* What the message says is needed, in MiB. */
+static size_t leastFor(unsigned capabilities, size_t limit)
+{
+    char message[300] = "";
+    unsigned n = 0;
+    size_t least = 0;
+    RtsConfig config = hookedConfig(capabilities);
+    config.heap_limit_bytes = limit;
+    assert_int_equal(rts_start(&config, message, sizeof message), RTS_BAD_OPTION);
+    assert_int_equal(sscanf(message, "heap_limit_bytes (-M): %u capabilities (-N) need %zu MiB at least", &n, &least), 2);
+    assert_int_equal(n, capabilities);
+    assert_true(least << 20 > limit);
+    return least;
+}
+
+static void test_least_limit(void **state)
+{
+    static const unsigned counts[] = { 64, 200, 1024 };
+    for (size_t i = 0; i < (SLOW_BUILD ? 1 : sizeof counts / sizeof *counts); i++) {
+        unsigned n = counts[i];
+        RtsConfig config = hookedConfig(n);
+        config.heap_limit_bytes = leastFor(n, (size_t)4 << 20) << 20;
+        leastFor(n, config.heap_limit_bytes - 1);
+        assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
+        for (unsigned k = 0; k < n; k++) {
+            rts_setInCallCapability((int)k, 0);
+            assert_int_equal(callWell(), 42);
+        }
+        rts_setInCallCapability(-1, 0);
+        assert_int_equal(hogMemory(0, SOMETIMES), HeapExhausted);
+        assert_int_equal(callWell(), 42);
+        expectRoom(100000);
+        hs_exit();
+    }
+}
+
 /* ---- The operating system refuses ---- */
 
 /* Whatever it lets us have, the answer is a status and never a crash. */
@@ -399,6 +632,11 @@ int main(void)
         TEST(test_heap_limit_many),
         TEST(test_heap_limit_between_lock_and_unlock),
         TEST(test_heap_limit_during_collection),
+        TEST(test_heap_limit_and_finalizers),
+        TEST(test_heap_limit_and_stable_pointers),
+        TEST(test_heap_limit_and_stuck_finalizer),
+        TEST(test_heap_limit_then_room),
+        TEST(test_least_limit),
         TEST(test_little_address_space),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

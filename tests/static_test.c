@@ -288,6 +288,15 @@ static void testCounting(void **state)
     assert_int_equal(rts_getExternalMemory(), 600);
     rts_externalMemory(NULL, -10000);
     assert_int_equal(rts_getExternalMemory(), 0);
+    /* It ends above as well. */
+    for (int i = 0; i < 3; i++) {
+        rts_externalMemory(NULL, PTRDIFF_MAX);
+        assert_true(rts_getExternalMemory() == PTRDIFF_MAX);
+        rts_externalMemory(NULL, 1);
+        assert_true(rts_getExternalMemory() == PTRDIFF_MAX);
+    }
+    rts_externalMemory(NULL, -PTRDIFF_MAX);
+    assert_int_equal(rts_getExternalMemory(), 0);
     rts_unlock(cap);
 }
 

@@ -170,6 +170,44 @@ static void testCauses(void **state)
     assert_string_equal(rts_gcCauseName(RTS_GC_CAUSES), "unknown");
 }
 
+/* A list of so many pairs. */
+CAPSTAN_IO(list, count)
+{
+    HsInt n = rts_intValue(rts_force(stack, count));
+    HaskellObj all = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, all);
+    for (HsInt i = 0; i < n; i++) all = Pair_new(stack->cap, CAPSTAN_SMALL_INT(i), all);
+    CAPSTAN_UNROOT(stack);
+    return all;
+}
+
+/* A minor collection that leaves too little is followed by a full one at once: they count as one, which did what both did. */
+static void testTwoInOne(void **state)
+{
+    enum { PAIRS = 10000, BYTES = 24 * PAIRS };
+    RTSStats before, after;
+    HsStablePtr kept = NULL;
+    start("-M4m");
+    hs_perform_gc();
+    Capability *cap = rts_lock();
+    rts_evalStableIO(&cap, getStablePtr((StgPtr)(void *)rts_apply(cap, &list_closure, rts_mkInt(cap, PAIRS))), &kept);
+    assert_int_equal(rts_getSchedStatus(cap), Success);
+    rts_unlock(cap);
+    getRTSStats(&before);
+    rts_externalMemory(NULL, 3 << 20);
+    rts_performMinorGC();
+    getRTSStats(&after);
+    assert_int_equal(after.gcs - before.gcs, 1);
+    assert_true(last.major);
+    assert_int_equal(last.cause, RtsGcMemory);
+    assert_true(last.allocated_bytes >= BYTES && last.allocated_bytes < 2 * BYTES + (1 << 16));
+    assert_true(last.copied_bytes >= 2 * BYTES);
+    assert_true(last.max_copied_bytes == last.copied_bytes && last.cpu_ns > 0);
+    assert_int_equal(after.allocated_bytes - before.allocated_bytes, last.allocated_bytes);
+    rts_externalMemory(NULL, -(3 << 20));
+    hs_exit();
+}
+
 static void testIdle(void **state)
 {
     RtsConfig config = configure(NULL);
@@ -424,7 +462,7 @@ static int stop(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        test(testNothingBefore), test(testCounts), test(testCauses),     test(testIdle),       test(testBalance),
+        test(testNothingBefore), test(testCounts), test(testCauses),     test(testTwoInOne),   test(testIdle),       test(testBalance),
         test(testText),          test(testJson),   test(testUnwritable), test(testBadOptions), test(testClearMemory),
     };
     close(mkstemp(file));

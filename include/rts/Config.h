@@ -94,7 +94,7 @@ typedef struct {
     unsigned capabilities;            /* -N: 0 = as many as there are processors for this process */
     size_t nursery_bytes;             /* -A: allocation area of one capability; 0 = 4 MiB (less under a small limit), and up to three times as
                                          much beside much live data */
-    size_t heap_limit_bytes;          /* -M: 0 = none.  At least 4 MiB and four nurseries */
+    size_t heap_limit_bytes;          /* -M: 0 = none.  At least 4 MiB, four nurseries, and some 150 KiB a capability */
     size_t foreign_stack_bytes;       /* how much of a stack of unknown bounds an in-call may use; 0 = 64 KiB */
     unsigned quantum_us;              /* how long a holder keeps its capability from waiters at least; 0 = 200 */
     unsigned debug_numa_nodes;        /* --debug-numa: pretend this many nodes; 0 = ask the machine */

@@ -74,9 +74,9 @@ CAPSTAN_API bool rts_setThreadWord(Stack *stack, HaskellObj v) CAPSTAN_NOSAFEPOI
 /* ---- Memory outside the heap ------------------------------------------------------------------------------------------ */
 
 /* Objects keep so many bytes more (fewer, if negative) of memory that is not the heap's: C data behind pointers, with a finalizer that gives it back.
- * Counted towards the pace of collections and the heap's limit (-M): who adds a lot gets a collection at the next safepoint, and HeapOverflow if that
- * leaves too much.
- * cap may be NULL: then it only counts; any thread, also in a finalizer.  A count that would go below zero stays there. */
+ * Counted towards the pace of collections and the heap's limit (-M): who adds a lot gets a collection at the next safepoint, and HeapOverflow if that,
+ * and the C finalizers that are due behind it, leave too much.
+ * cap may be NULL: then it only counts; any thread, also in a finalizer.  A count that would go below zero, or above PTRDIFF_MAX, stays there. */
 CAPSTAN_API void rts_externalMemory(Capability *cap, ptrdiff_t bytes) CAPSTAN_NOSAFEPOINT;
 /* Bytes counted now. */
 CAPSTAN_API size_t rts_getExternalMemory(void) CAPSTAN_NOSAFEPOINT;

@@ -19,10 +19,9 @@ bool initHeap(const HeapSettings *s, const RootScanner *scanners, const GcTable 
     memset(&heap, 0, sizeof heap);
     memset(collectors, 0, sizeof collectors);
     resetMarking();
-    heap.nurseryBlocks = (nurseryBytes(s) + BLOCK_BYTES - 1) / BLOCK_BYTES;
+    heap.nurseryBlocks = nurseryBlocksOf(s);
     heap.adaptive = s->nurseryBytes == 0;
-    /* Descriptors and a megablock that is filling up are the heap's too. */
-    heap.limitBlocks = s->limitBytes == 0 ? 0 : (s->limitBytes / MEGABLOCK_BYTES - 1) * (MEGABLOCK_BLOCKS - 1);
+    heap.limitBlocks = limitBlocksOf(s->limitBytes);
     heap.verify = s->verify;
     heap.poison = s->poison;
     heap.scanners = scanners;
@@ -397,6 +396,17 @@ static bool isTurnToCollectInPlace(void)
 static bool isTurnToCollectInPlace(void) { return false; }
 #endif
 
+/* A minor collection that was followed by a full one counts as one with that. */
+static void addFirst(RtsCollection *c, const RtsCollection *first)
+{
+    c->allocated_bytes += first->allocated_bytes;
+    c->copied_bytes += first->copied_bytes;
+    c->max_copied_bytes += first->max_copied_bytes;
+    c->balanced_copied_bytes += first->balanced_copied_bytes;
+    c->cpu_ns += first->cpu_ns;
+    if (c->collectors < first->collectors) c->collectors = first->collectors;
+}
+
 void collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool major, RtsCollection *out)
 {
     uint64_t cpu = osThreadCpuNanos();
@@ -429,8 +439,10 @@ void collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool m
     verify("after", nurseries, count);
     out->cpu_ns += osThreadCpuNanos() - cpu;
     if (major || !isHeapOverLimit()) return;
-    out->cause = RtsGcMemory;
+    RtsCollection first = *out;
+    *out = (RtsCollection){ .number = first.number, .stop_ns = first.stop_ns, .cause = RtsGcMemory };
     collectHeap(nurseries, count, own, true, out);
+    addFirst(out, &first);
 }
 
 /* ---- Memory that nothing lives in ---- */

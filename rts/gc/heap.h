@@ -29,7 +29,8 @@
 #define COPY_SPACE(movable) ((movable) + (movable) / 3 + 2)
 #define RESERVE_BLOCKS 2
 /* With less than this left after a collection the heap is full. */
-#define SLACK_BLOCKS (1 + heap.nurseryBlocks / 8)
+static inline size_t slackOf(size_t nurseryBlocks) { return 1 + nurseryBlocks / 8; }
+#define SLACK_BLOCKS slackOf(heap.nurseryBlocks)
 
 /* Slots of old objects that hold young ones. */
 typedef struct {

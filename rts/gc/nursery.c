@@ -117,6 +117,7 @@ static void fillFrom(Nursery *n, Block *b)
 void refuseAllocation(Nursery *n, size_t bytes)
 {
     n->refused = true;
+    heap.wantMajor = true; /* even if the in-call is over by then */
     heap.cause = RtsGcMemory;
     n->wantCollection(n);
     tellOutOfHeap(bytes);

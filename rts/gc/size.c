@@ -37,11 +37,32 @@ static void setOldThresholds(size_t youngWords)
 #define NURSERY_BYTES ((size_t)4 << 20)
 #define LEAST_NURSERY ((size_t)64 << 10)
 
-size_t nurseryBytes(const HeapSettings *s)
+static size_t nurseryBytes(const HeapSettings *s)
 {
     if (s->nurseryBytes != 0) return s->nurseryBytes;
     size_t share = s->limitBytes / s->capabilities / 16;
     return s->limitBytes == 0 || share > NURSERY_BYTES ? NURSERY_BYTES : share < LEAST_NURSERY ? LEAST_NURSERY : share;
+}
+
+size_t nurseryBlocksOf(const HeapSettings *s) { return (nurseryBytes(s) + BLOCK_BYTES - 1) / BLOCK_BYTES; }
+
+/* Descriptors and a megablock that is filling up are the heap's too. */
+size_t limitBlocksOf(size_t bytes) { return bytes == 0 ? 0 : (bytes / MEGABLOCK_BYTES - 1) * (MEGABLOCK_BLOCKS - 1); }
+
+/* What a capability has before anything lives: its reserve, the block being filled, one of pinned byte arrays. */
+#define BLOCKS_EACH (RESERVE_BLOCKS + 2)
+
+static bool isEnough(const HeapSettings *s)
+{
+    size_t blocks = s->capabilities * BLOCKS_EACH + slackOf(nurseryBlocksOf(s));
+    return blocks + COPY_SPACE(blocks) <= limitBlocksOf(s->limitBytes);
+}
+
+size_t leastLimit(const HeapSettings *s)
+{
+    HeapSettings try = *s;
+    for (try.limitBytes = 2 * MEGABLOCK_BYTES; !isEnough(&try);) try.limitBytes += MEGABLOCK_BYTES;
+    return try.limitBytes;
 }
 
 /* With much that lives, more may be allocated between collections, since then fewer of the objects that die soon survive one: twice what lives, up to so many

@@ -4,8 +4,12 @@
 
 #include "gc/heap.h"
 
-/* Bytes of one capability's allocation area. */
-size_t nurseryBytes(const HeapSettings *settings);
+/* Of one capability's allocation area. */
+size_t nurseryBlocksOf(const HeapSettings *settings);
+/* Of a heap with a limit of so many bytes. */
+size_t limitBlocksOf(size_t bytes);
+/* The least limit with which so many capabilities have room for anything at all.  That of the settings, if there is one, does not count. */
+size_t leastLimit(const HeapSettings *settings);
 /* After a collection: what makes the next one due.  old: it is known anew how much of the old objects lives. */
 void setThresholds(unsigned nurseries, bool old);
 /* Must, or should, the collection that is about to begin be a major one? */

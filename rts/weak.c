@@ -47,7 +47,8 @@ HaskellObj whereTheSameIs(HaskellObj obj)
     if (rts_isImmediate(obj)) return obj;
     /* A thunk that was marked before it was evaluated is there until the next time. */
     if (heap.judging) return !isInHeap(obj) || isJudgedAlive(obj) ? obj : NULL;
-    if (!isForwarded(obj) && standsFor(obj, obj->info) != NULL) return NULL;
+    const StgInfoTable *info = __atomic_load_n(&obj->info, __ATOMIC_ACQUIRE); /* helpers may be copying it */
+    if (!((StgWord)info & 1) && standsFor(obj, info) != NULL) return NULL;
     return forwardedTo(obj);
 }
 

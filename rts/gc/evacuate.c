@@ -350,7 +350,7 @@ bool isJudgedAlive(const StgClosure *obj)
 StgClosure *forwardedTo(StgClosure *obj)
 {
     for (HaskellObj value; !rts_isImmediate(obj) && isInHeap(obj); obj = value) {
-        uint32_t flags = blockOf(obj)->flags;
+        uint32_t flags = blockFlags(blockOf(obj));
         if (heap.judging) {
             if (isJudgedAlive(obj)) return obj;
             if ((value = standsFor(obj, obj->info)) == NULL) return NULL;
@@ -361,9 +361,9 @@ StgClosure *forwardedTo(StgClosure *obj)
             return flags & BLOCK_MARKED || (leader()->v.minor && !(flags & BLOCK_YOUNG)) ? obj : NULL;
         }
         if (!(flags & BLOCK_FROM)) return obj;
-        if ((StgWord)obj->info & 1) return (StgClosure *)((StgWord)obj->info & ~(StgWord)1);
-        value = standsFor(obj, obj->info);
-        if (value == NULL) return NULL;
+        const StgInfoTable *info = __atomic_load_n(&obj->info, __ATOMIC_ACQUIRE); /* helpers may be copying it */
+        if ((StgWord)info & 1) return (StgClosure *)((StgWord)info & ~(StgWord)1);
+        if ((value = standsFor(obj, info)) == NULL) return NULL;
     }
     return obj;
 }

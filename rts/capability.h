@@ -67,6 +67,7 @@ struct Capability_ {
     unsigned hostTurns;                   /* [holder] not 0: so many switches until hostNext */
     StgTSO *leaving;                      /* [holder] the thread whose stack was just switched away from */
     _Atomic uint32_t switches;            /* [holder to write] counts */
+    _Atomic uint64_t census;              /* [holder to write] only the sum over all means something: addToCensus */
     StackCache stacks;                    /* [holder] */
     StgTSO *freeThreads;                  /* [holder] spare records */
     unsigned freeThreadCount;
@@ -201,6 +202,14 @@ static inline bool placeStack(Capability *cap, Stack *stack)
 }
 /* Let the stack poll if something is asked of its capability. */
 void attendStack(Capability *cap, Stack *stack);
+
+/* The sum of all capabilities' censuses changes with the set of threads there are, and with who of them waits for what kind of thing. */
+#define CENSUS_EXISTS 256 /* what each thread counts for; a waiting one counts for its RtsThreadStatus as well */
+static inline void addToCensus(Capability *cap, const StgTSO *tso, uint64_t times)
+{
+    uint64_t census = atomic_load_explicit(&cap->census, memory_order_relaxed) + (uintptr_t)tso * times;
+    atomic_store_explicit(&cap->census, census, memory_order_relaxed);
+}
 
 /* Allocation counters.  While a thread with TSO_COUNTED runs, its capability's nursery has its account; whoever takes the thread off the capability ends that. */
 void endAccount(Capability *cap);

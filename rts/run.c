@@ -590,6 +590,8 @@ void yieldThread(Stack *stack)
 
 void threadBlock(Stack *stack)
 {
+    uint64_t why = whyOf(stack->tso);
+    addToCensus(stack->cap, stack->tso, why);
     /* Pairs with throwTo, which adds to pending, issues membarrier, and looks at wait. */
     atomic_signal_fence(memory_order_seq_cst);
     if (CAPSTAN_UNLIKELY(stack->cap->attention & ATTENTION_SLOW)) atomic_thread_fence(memory_order_seq_cst);
@@ -600,6 +602,7 @@ void threadBlock(Stack *stack)
     } else {
         hostOthers(stack, 0);
     }
+    addToCensus(stack->cap, stack->tso, -why);
     setWhy(stack->tso, ThreadRunning);
 }
 

@@ -108,6 +108,57 @@ static void giveMemoryBack(void)
 
 static void decayTimerFired(Timer *timer) { runOnWorker(giveMemoryBack); }
 
+/* ---- What a collection when all rests would find: memory to give back, and threads that are blocked for ever ---- */
+
+enum {
+    LOOKS = 4,    /* in the idle time */
+    CALM = 10,    /* stacks that nobody uses give their memory back after so many idle times */
+    SPARING = 50, /* no idle collection before so many times what the last one took has gone by */
+};
+
+static struct {
+    Timer timer, calm;
+    uint64_t delay;              /* [const] nanoseconds */
+    _Atomic uint32_t armed;      /* the timer is started, or a worker on its way */
+    unsigned looks;              /* [who is armed] so many in a row found that nobody ran, and no block was taken */
+    uint64_t blocks;             /* [who is armed] countBlocks at the last look */
+    _Atomic uint64_t collected;  /* [stopped to write] blocks of objects that were allocated before the last collection */
+    _Atomic uint64_t seenBlocks, seenCensus; /* [stopped to write] countBlocks and takeCensus at the last idle one */
+    _Atomic uint64_t notBefore;  /* [stopped to write] when there may be another idle one */
+} idleness;
+
+/* What nurseries took since the start.  Collections leave them without a block, so the first object after one counts. */
+static uint64_t countBlocks(void) { return idleness.collected + heap.allocated; }
+
+static uint64_t takeCensus(void)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0, n = numCapabilities; i < n; i++) sum += atomic_load_explicit(&capabilities[i].census, memory_order_relaxed);
+    return sum;
+}
+
+/* Nothing was allocated since, no thread began or ended, and the same ones wait: there is no more garbage, and nobody is blocked who was not. */
+static bool isAllSeen(void) { return countBlocks() == idleness.seenBlocks && takeCensus() == idleness.seenCensus; }
+
+/* The world is stopped. */
+static void noteSeen(const RtsCollection *c)
+{
+    idleness.collected += c->allocated_bytes / BLOCK_BYTES;
+    if (c->cause != RtsGcIdle) return; /* whoever runs during others may drop or wait for something afterwards */
+    idleness.notBefore = osMonotonicNanos() + SPARING * c->cpu_ns;
+    idleness.seenBlocks = countBlocks();
+    idleness.seenCensus = takeCensus();
+}
+
+/* Somebody who holds a capability, evaluating or not, is not to be held up for this. */
+static bool isAllFree(void)
+{
+    for (unsigned i = 0, n = numCapabilities; i < n; i++)
+        if (atomic_load_explicit(&capabilities[i].holder, memory_order_relaxed) != HOLDER_FREE || hasWork(&capabilities[i]))
+            return false;
+    return true;
+}
+
 /* ---- Collecting ---- */
 
 /* The world is stopped. */
@@ -125,6 +176,7 @@ static void collectStopped(uint64_t began, unsigned own, bool major, RtsGcCause 
     interruptRevived();
     c->pause_ns = osMonotonicNanos() - began;
     noteCollection(c);
+    noteSeen(c);
     armDecay(heap.decayAfter);
 }
 
@@ -510,62 +562,33 @@ void *rts_safeCall(Stack *stack, void *(*fn)(void *arg), void *arg)
     return callOut(stack, fn, arg);
 }
 
-/* ---- When all rests: threads that are blocked for ever are found by a collection ---- */
-
-/* If it stays so, stacks that nobody uses give their memory back: after so many times as long. */
-#define CALM 10
-
-static struct {
-    Timer timer, calm;
-    uint64_t delay;             /* [const] nanoseconds */
-    _Atomic uint64_t rests;     /* counts: a capability was given up for want of work */
-    _Atomic uint64_t armedAt;   /* rests when the timer was started */
-    _Atomic uint64_t looked;    /* rests at the last such collection */
-    _Atomic uint32_t armed;
-    uint64_t stamp;             /* [who looks] how far nurseries were filled */
-} idleness;
-
-static void armIdleTimer(void)
-{
-    idleness.armedAt = idleness.rests;
-    if (!startTimer(&idleness.timer, osMonotonicNanos() + idleness.delay)) idleness.armed = 0;
-}
-
-/* Somebody who holds a capability, evaluating or not, is not to be held up for this. */
-static bool isAllFree(void)
-{
-    for (unsigned i = 0, n = numCapabilities; i < n; i++)
-        if (atomic_load_explicit(&capabilities[i].holder, memory_order_relaxed) != HOLDER_FREE || hasWork(&capabilities[i]))
-            return false;
-    return true;
-}
-
-/* Has nothing been allocated since the last look?  In-calls come and go without being counted as rests. */
-static bool isStill(void)
-{
-    uint64_t stamp = 0;
-    if (stopFromOutside()) {
-        for (unsigned i = 0, n = numCapabilities; i < n; i++) stamp = stamp * 31 + (uintptr_t)capabilities[i].nursery.r.hp;
-        restartWorld(NULL);
-    }
-    bool still = stamp == idleness.stamp;
-    idleness.stamp = stamp;
-    return still;
-}
+/* ---- When all rests ---- */
 
 /* On a worker. */
-static void lookWhenIdle(void)
+static void collectWhenIdle(void)
 {
-    if (idleness.rests != idleness.armedAt || !isAllFree() || !isStill()) { /* something has run since */
-        armIdleTimer();
-        return;
-    }
-    idleness.armed = 0;
-    if (idleness.looked == idleness.armedAt) return;
-    idleness.looked = idleness.armedAt;
-    performCollection(true, RtsGcIdle);
     cancelTimer(&idleness.calm);
     startTimer(&idleness.calm, osMonotonicNanos() + CALM * idleness.delay); /* without memory for it all stays as it is */
+    /* From here on whoever rests arms the timer anew. */
+    idleness.armed = 0;
+    if (!isAllSeen()) performCollection(true, RtsGcIdle);
+}
+
+static void idleTimerFired(Timer *timer)
+{
+    uint64_t blocks = countBlocks();
+    idleness.looks = isAllFree() && blocks == idleness.blocks ? idleness.looks + 1 : 0;
+    idleness.blocks = blocks;
+    if (idleness.looks == LOOKS) runOnWorker(collectWhenIdle);
+    else startTimerAgain(timer, osMonotonicNanos() + idleness.delay / LOOKS);
+}
+
+static void noteRest(void)
+{
+    if (idleness.armed != 0 || isAllSeen() || atomic_exchange(&idleness.armed, 1) != 0) return;
+    uint64_t when = osMonotonicNanos() + idleness.delay / LOOKS;
+    idleness.looks = 0;
+    if (!startTimer(&idleness.timer, when > idleness.notBefore ? when : idleness.notBefore)) idleness.armed = 0;
 }
 
 static void trimStacks(void)
@@ -579,20 +602,10 @@ static void trimStacks(void)
     trimStackPool();
 }
 
-/* On a worker. */
-static void lookWhenCalm(void)
+static void calmTimerFired(Timer *timer)
 {
-    /* Otherwise there is another look to come, and then this. */
-    if (idleness.rests == idleness.looked && isAllFree()) trimStacks();
-}
-static void calmTimerFired(Timer *timer) { runOnWorker(lookWhenCalm); }
-
-static void idleTimerFired(Timer *timer) { runOnWorker(lookWhenIdle); }
-
-static void noteRest(void)
-{
-    idleness.rests++;
-    if (idleness.armed == 0 && atomic_exchange(&idleness.armed, 1) == 0) armIdleTimer();
+    if (isAllFree()) runOnWorker(trimStacks);
+    else startTimerAgain(timer, osMonotonicNanos() + CALM * idleness.delay);
 }
 
 void initSchedule(uint64_t idle_ns)
@@ -605,8 +618,8 @@ void initSchedule(uint64_t idle_ns)
     idleness.timer.fire = idleTimerFired;
     idleness.timer.place = idleness.calm.place = 0;
     idleness.calm.fire = calmTimerFired;
-    idleness.rests = idleness.looked = 0;
     idleness.armed = 0;
+    idleness.collected = idleness.seenBlocks = idleness.seenCensus = idleness.notBefore = 0;
     /* Once: threads of the last runtime that are on their way out may be about to read them. */
     if (collectAtHome != collectHere) collectAtHome = collectHere;
     if (noteIdle != noteRest) noteIdle = noteRest;

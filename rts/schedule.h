@@ -51,7 +51,7 @@ void awaitReleases(void);
 /* Whether any are being run. */
 bool isReleaseRunning(void);
 
-/* Startup.  idle_ns: how long all must rest before a collection looks for threads that are blocked for ever. */
+/* Startup.  idle_ns: how long hardly anything must happen before an idle collection. */
 void initSchedule(uint64_t idle_ns);
 
 /* In a forked child: nothing of this is under way. */

@@ -123,6 +123,7 @@ StgTSO *newThread(Capability *cap, HaskellObj closure, uint8_t body, uint8_t mas
     markDirty(cap, tso);
     /* Atomic: countThreadsMade reads it from outside. */
     __atomic_store_n(&cap->threadsMade, cap->threadsMade + 1, __ATOMIC_RELAXED);
+    addToCensus(cap, tso, CENSUS_EXISTS);
     return tso;
 }
 
@@ -130,6 +131,7 @@ void retireThread(Capability *cap, StgTSO *tso)
 {
     ASSERT(tso->handle == NULL && tso->throwers == NULL);
     setWhy(tso, THREAD_FREE);
+    addToCensus(cap, tso, -(uint64_t)CENSUS_EXISTS);
     tso->closure = CAPSTAN_UNIT;
     clearWaitRoots(tso);
     tso->link = cap->freeThreads;

@@ -187,6 +187,13 @@ bool startTimer(Timer *timer, uint64_t deadline)
     return started;
 }
 
+void startTimerAgain(Timer *timer, uint64_t deadline)
+{
+    ASSERT(!isInHeap(timer) && keeper.timers < keeper.heapRoom);
+    timer->deadline = deadline;
+    moveUp(keeper.timers++, (HeapSlot){ deadline, timer }); /* to where there was room for it just now */
+}
+
 bool cancelTimer(Timer *timer)
 {
     acquireLock(&timeLock);

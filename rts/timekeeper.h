@@ -24,6 +24,8 @@ struct Timer_ {
 };
 /* Let timer->fire run at (or a little after) deadline; one in the past fires soon.  false: no memory or no thread for it. */
 bool startTimer(Timer *timer, uint64_t deadline);
+/* Context: its own fire.  Let it run once more. */
+void startTimerAgain(Timer *timer, uint64_t deadline);
 /* Returns true if it will not fire, false if it has fired (or never ran).  When this returns, fire is not running.  A timer was zeroed before its first use. */
 bool cancelTimer(Timer *timer);
 

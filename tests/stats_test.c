@@ -2,6 +2,7 @@
 #include <Rts.h>
 #include <rts/Language.h>
 #include <rts/Managed.h>
+#include <rts/Threads.h>
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -208,14 +209,127 @@ static void testTwoInOne(void **state)
     hs_exit();
 }
 
-static void testIdle(void **state)
+/* ---- Idle collections ---- */
+
+static void startIdling(unsigned us)
 {
     RtsConfig config = configure(NULL);
-    config.idle_collection_us = 10000;
+    config.idle_collection_us = us;
     assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
+}
+
+static void testIdle(void **state)
+{
+    startIdling(10000);
     run(&churn_closure, 100000);
     for (int i = 0; i < 1000 && causes[RtsGcIdle] == 0; i++) usleep(10000);
     assert_true(causes[RtsGcIdle] > 0);
+    hs_exit();
+}
+
+/* A thread that wakes again and again, and allocates nothing. */
+static _Atomic unsigned ticks, tickMicros;
+CAPSTAN_IO(tick)
+{
+    for (;;) {
+        rts_threadDelay(stack, tickMicros);
+        ticks++;
+    }
+    return CAPSTAN_UNIT;
+}
+static void startTicking(unsigned us)
+{
+    tickMicros = us;
+    Capability *cap = rts_lock();
+    scheduleThread(cap, createIOThread(cap, 0, (HaskellObj)&tick_closure));
+    rts_unlock(cap);
+}
+static void awaitTicks(unsigned n)
+{
+    for (unsigned from = ticks; ticks - from < n;) usleep(1000);
+}
+
+/* Whether there came to be no idle collection for so many ticks. */
+static bool comesToRest(unsigned n)
+{
+    unsigned before = 0;
+    for (int i = 0; i < 20; i++) {
+        before = causes[RtsGcIdle];
+        awaitTicks(n);
+        if (before != 0 && causes[RtsGcIdle] == before) return true;
+    }
+    return false;
+}
+
+/* Each rest is longer than the idle time; but nothing is allocated any more. */
+static void testIdleTicking(void **state)
+{
+    startIdling(10000);
+    startTicking(50000);
+    run(&churn_closure, 100000);
+    assert_true(comesToRest(10));
+    run(&churn_closure, 10);
+    unsigned before = causes[RtsGcIdle];
+    for (int i = 0; i < 6000 && causes[RtsGcIdle] == before; i++) usleep(10000);
+    assert_true(causes[RtsGcIdle] > before);
+    assert_true(comesToRest(10));
+    hs_exit();
+}
+
+/* So many pairs, all alive until the end. */
+CAPSTAN_IO(pile, count)
+{
+    HsInt n = rts_intValue(rts_force(stack, count));
+    HaskellObj top = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, top);
+    for (HsInt i = 0; i < n; i++) {
+        top = Pair_new(stack->cap, CAPSTAN_SMALL_INT(i), top);
+        if (i % 4096 == 0) rts_poll(stack); /* torture builds collect at every fourth */
+    }
+    rts_collect(stack, true);
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* No rest is as long as the idle time, and what died is found dead all the same. */
+static void testIdleBeside(void **state)
+{
+    enum { PAIRS = 400000, LIVE = PAIRS * 24 };
+    startIdling(100000);
+    run(&pile_closure, PAIRS);
+    assert_true(last.live_bytes >= LIVE);
+    startTicking(20000);
+    for (int i = 0; i < 12000 && causes[RtsGcIdle] == 0; i++) usleep(5000);
+    assert_true(causes[RtsGcIdle] > 0);
+    hs_exit();
+    assert_true(last.live_bytes < LIVE);
+}
+
+/* A thread that begins to wait for ever when every idle collection has been, and allocates nothing for it. */
+static _Atomic bool isLate, isFound;
+static HaskellObj takeIt(Stack *stack, void *mvar) { return rts_takeMVar(stack, *(HaskellObj *)mvar); }
+CAPSTAN_IO(waitForEver)
+{
+    HaskellObj mvar = rts_mkMVar(stack->cap), exception = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, mvar, exception);
+    while (!isLate) rts_threadDelay(stack, 20000);
+    rts_try(stack, takeIt, &mvar, &exception);
+    CAPSTAN_UNROOT(stack);
+    isFound = exception == (HaskellObj)&capstan_BlockedIndefinitelyOnMVar_closure;
+    return CAPSTAN_UNIT;
+}
+static void testIdleDeadlock(void **state)
+{
+    isLate = isFound = false;
+    startIdling(100000);
+    startTicking(20000);
+    Capability *cap = rts_lock();
+    scheduleThread(cap, createIOThread(cap, 0, (HaskellObj)&waitForEver_closure));
+    rts_unlock(cap);
+    assert_true(comesToRest(50));
+    isLate = true;
+    for (int i = 0; i < 12000 && !isFound; i++) usleep(5000);
+    assert_true(isFound);
     hs_exit();
 }
 
@@ -464,6 +578,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         test(testNothingBefore), test(testCounts), test(testCauses),     test(testTwoInOne),   test(testIdle),       test(testBalance),
         test(testText),          test(testJson),   test(testUnwritable), test(testBadOptions), test(testClearMemory),
+        test(testIdleTicking),   test(testIdleBeside), test(testIdleDeadlock),
     };
     close(mkstemp(file));
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

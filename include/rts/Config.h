@@ -144,8 +144,8 @@ typedef struct {
     size_t stack_bytes;               /* --stack: address space of one thread's stack; 0 = 256 KiB; at least 128 KiB */
     unsigned max_workers;             /* --workers: how many OS threads of the runtime's own at most; 0 = 10000 */
     unsigned spare_workers;           /* --spare-workers: how many of them stay without work; 0 = 6 */
-    unsigned idle_collection_us;      /* --idle-gc: how long everything must rest before a collection looks for threads that are blocked
-                                         for ever; 0 = 300000 */
+    unsigned idle_collection_us;      /* --idle-gc: how long hardly anything must happen before a collection gives memory back, and looks for
+                                         threads that are blocked for ever; 0 = 300000 */
     unsigned submit_queue;            /* --submit-queue: submissions without their result delivered or taken, at most; 0 = 4096 */
     int interrupt_signal;             /* breaks off interruptible calls; 0: none, they are safe calls */
     /* A thread ended by an exception that nobody caught (in-calls have their status instead).  Holds a capability; must not call in.

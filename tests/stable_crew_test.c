@@ -76,8 +76,8 @@ static void testManyAreShared(void **state)
     /* Nobody has to help; but on a machine that has time somebody does. */
     for (uint64_t until = nowMs() + 20000; majors < 5 || (shared == 0 && nowMs() < until);) hs_perform_gc();
     assertAll();
-    /* The torture build, and few pointers, leave too little to share out. */
-    if (!SLOW_BUILD && !shortLoad()) assert_true(shared > 0);
+    /* The torture build, and few pointers, leave too little to share out; emulators take one thread after the other. */
+    if (!SLOW_BUILD && !shortLoad() && !isEmulated()) assert_true(shared > 0);
     freeEach(0, 1);
 }
 

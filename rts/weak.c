@@ -1,5 +1,6 @@
 #include "weak.h"
 
+#include "base/sort.h"
 #include "exception.h"
 #include "gc/fields.h"
 #include "os/memory.h"
@@ -419,37 +420,10 @@ static bool visitLiveWeaks(Visitor *v)
     return any;
 }
 
-/* In the order of creation: merge sort. */
-static Weak *merge(Weak *a, Weak *b)
-{
-    Weak *merged = NULL, **end = &merged;
-    while (a != NULL && b != NULL) {
-        Weak **first = a->number < b->number ? &a : &b;
-        *end = *first;
-        *first = (*first)->next;
-        end = &(*end)->next;
-    }
-    *end = a != NULL ? a : b;
-    return merged;
-}
+static bool isOlder(const void *a, const void *b) { return ((const Weak *)a)->number < ((const Weak *)b)->number; }
 
-static Weak *sortWeaks(Weak *list)
-{
-    Weak *runs[64] = { NULL };
-    while (list != NULL) {
-        Weak *run = list;
-        list = list->next;
-        run->next = NULL;
-        unsigned i = 0;
-        for (; runs[i] != NULL; i++) {
-            run = merge(runs[i], run);
-            runs[i] = NULL;
-        }
-        runs[i] = run;
-    }
-    for (unsigned i = 0; i < 64; i++) list = merge(list, runs[i]);
-    return list;
-}
+/* In the order of creation. */
+static Weak *sortWeaks(Weak *list) { return sortList(list, offsetof(Weak, next), isOlder); }
 
 static void visitDeadWeaks(Visitor *v)
 {

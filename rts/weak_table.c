@@ -1,5 +1,6 @@
 #include "weak_table.h"
 
+#include "base/sort.h"
 #include "os/memory.h"
 #include "rts/Weak.h"
 #include "stable_name.h"
@@ -360,36 +361,7 @@ static void lookLater(Table *t, Entry *e)
     t->unseen = e;
 }
 
-static Entry *merge(Entry *a, Entry *b)
-{
-    Entry *merged = NULL, **end = &merged;
-    while (a != NULL && b != NULL) {
-        Entry **first = a->number < b->number ? &a : &b;
-        *end = *first;
-        *first = (*first)->nextListed;
-        end = &(*end)->nextListed;
-    }
-    *end = a != NULL ? a : b;
-    return merged;
-}
-
-static Entry *sortEntries(Entry *list)
-{
-    Entry *runs[64] = { NULL };
-    while (list != NULL) {
-        Entry *run = list;
-        list = list->nextListed;
-        run->nextListed = NULL;
-        unsigned i = 0;
-        for (; runs[i] != NULL; i++) {
-            run = merge(runs[i], run);
-            runs[i] = NULL;
-        }
-        runs[i] = run;
-    }
-    for (unsigned i = 0; i < 64; i++) list = merge(list, runs[i]);
-    return list;
-}
+static bool isOlder(const void *a, const void *b) { return ((const Entry *)a)->number < ((const Entry *)b)->number; }
 
 /* So many passes that found something alive tell of chains; what came out of buckets is then brought into the order of creation, once. */
 #define CHAIN_PASSES 3
@@ -398,7 +370,7 @@ static Entry *sortEntries(Entry *list)
 static bool seeUnseen(Visitor *v, Table *t, bool again)
 {
     bool any = false;
-    Entry *all = t->passes == CHAIN_PASSES ? sortEntries(t->unseen) : t->unseen;
+    Entry *all = t->passes == CHAIN_PASSES ? sortList(t->unseen, offsetof(Entry, nextListed), isOlder) : t->unseen;
     t->unseen = NULL;
     for (Entry *e = all, *next; e != NULL; e = next) {
         next = e->nextListed;

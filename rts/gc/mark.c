@@ -48,6 +48,18 @@ static struct {
     size_t oldAtStart;     /* words of old objects when it began */
 } mark;
 
+/* The first marked word of a block at or behind p; its limit: none. */
+static StgWord *nextMarked(const Block *b, StgWord *p)
+{
+    while (p < b->limit) {
+        uint64_t bits = *markWordOf(p) & ~(markBitOf(p) - 1);
+        StgWord *first = (StgWord *)((uintptr_t)p & ~(uintptr_t)511);
+        if (bits != 0) return first + __builtin_ctzll(bits);
+        p = first + 64;
+    }
+    return b->limit;
+}
+
 /* ---- The stack ---- */
 
 void pushShaded(RememberedSet *set, StgClosure *obj) { rememberSlot(set, (HaskellObj *)(void *)obj); }
@@ -189,18 +201,6 @@ static bool lookIntoOne(void)
 }
 
 /* ---- Where the stack was not large enough ---- */
-
-/* The first marked word of a block at or behind p; its limit: none. */
-static StgWord *nextMarked(const Block *b, StgWord *p)
-{
-    while (p < b->limit) {
-        uint64_t bits = *markWordOf(p) & ~(markBitOf(p) - 1);
-        StgWord *first = (StgWord *)((uintptr_t)p & ~(uintptr_t)511);
-        if (bits != 0) return first + __builtin_ctzll(bits);
-        p = first + 64;
-    }
-    return b->limit;
-}
 
 static void lookIntoAgain(StgClosure *obj)
 {

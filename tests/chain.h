@@ -1,0 +1,19 @@
+/*
+ * For tests of chains of weak pointers, or of entries of a weak table, whose keys lead to each other. Included by one file of a program.
+ */
+#ifndef CAPSTAN_TESTS_CHAIN_H
+#define CAPSTAN_TESTS_CHAIN_H
+
+#include "keeping.h"
+#include "weak.h"
+
+/* A collection looks a few times at each of n, not at each as often as there are of them. */
+static inline void collectChain(bool major, HsInt n)
+{
+    uint64_t before = keyLooks;
+    if (major) hs_perform_gc();
+    else rts_performMinorGC();
+    if (!SLOW_BUILD) assert_in_range(keyLooks - before, 0, 20 * (uint64_t)n + 1000);
+}
+
+#endif

@@ -1,4 +1,4 @@
-/* The heap on Capstan (figures B8, B8a, B8g, B8m, B8r, B8s, B8w). The peers' programs (peers/heap.c for Boehm's collector and jemalloc,
+/* The heap on Capstan (figures B8, B8a, B8g, B8m, B8n, B8r, B8s, B8w). The peers' programs (peers/heap.c for Boehm's collector and jemalloc,
  * peers/Heap.hs, peers/Heap.java, peers/heap.go, peers/heap.ml) do the same work under the same options, as far as they can.
  *
  *     heap-SUBJECT FIGURE [--workers=N] [--depth=N] [--entries=N] [--count=N] [--seconds=S] [--operation=NAME]
@@ -15,6 +15,9 @@
  *               --operation=list:NAME prints figure and name of those that need no collections between them
  *     stable    us that --entries (a million) old stable pointers add to a minor collection
  *     major     ms of a major collection of a tree of --depth (22), with as many capabilities as --workers says
+ *     weak      what --entries (a million) weak entries add to the pauses of a marking cycle: what weak.h says. --operation=names, pointers or table, or
+ *               shuffled:table and the like. Medians of --count (7) cycles without and with them, in ms: *end*, the pause that ended each, and *max*, the
+ *               longest of each; of a collection that copies everything too
  *     burst     a tree of --depth (20) stays, 1 GB more is made, and dropped: the memory resident after five seconds
  *               (--seconds, if more than 1) in which nothing runs, and what part that is of 1.3 * live + 16 MB
  * and fails when a result is wrong: nodes and entries are counted, what is stored is read back.
@@ -24,6 +27,7 @@
 #include "clock.h"
 #include "heap_options.h"
 #include "trees.h"
+#include "weak.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +39,8 @@
 #define BATCH_NS 5000000u
 #define STABLE_POINTERS 1000000
 #define MINOR_COLLECTIONS 101
+#define WEAK_ENTRIES 1000000
+#define MARKING_CYCLES 7
 #define MAJOR_DEPTH 22
 #define MAJOR_COLLECTIONS 7
 #define LIVE_DEPTH 20
@@ -286,19 +292,26 @@ static void checkKept(int64_t place, int64_t nodes)
     if (call(&countKept_closure, place) != nodes) giveUp("the trees have lost or won nodes");
 }
 
-static void measureMajor(const HeapOptions *o)
+/* ms, the median; all is old. */
+static double timeMajorCollection(void)
 {
     double ms[MAJOR_COLLECTIONS];
-    int64_t depth = saidOr(o->depth, MAJOR_DEPTH);
-    call(&keepTrees_closure, 0, 1, depth);
     makeOld();
     for (int i = 0; i < MAJOR_COLLECTIONS; i++) {
         uint64_t start = nowNs();
         hs_perform_major_gc();
         ms[i] = (double)(nowNs() - start) / 1e6;
     }
+    return medianOf(ms, MAJOR_COLLECTIONS);
+}
+
+static void measureMajor(const HeapOptions *o)
+{
+    int64_t depth = saidOr(o->depth, MAJOR_DEPTH);
+    call(&keepTrees_closure, 0, 1, depth);
+    double ms = timeMajorCollection();
     checkKept(0, nodesOfTree(depth));
-    printFigure("major", medianOf(ms, MAJOR_COLLECTIONS), "ms");
+    printFigure("major", ms, "ms");
 }
 
 static void measureBurst(const HeapOptions *o)
@@ -317,6 +330,74 @@ static void measureBurst(const HeapOptions *o)
     printFigure("over_allowed", resident / (1.3 * live + 16e6), "ratio");
 }
 
+/* ---- weak ------------------------------------------------------------------------------------------------------- */
+
+static CyclePauses pauses;
+
+static void callPtr(HaskellObj function, void *arg)
+{
+    Capability *cap = rts_lock();
+    run(cap, rts_apply(cap, function, rts_mkPtr(cap, arg)));
+}
+
+/* The order of the keys; by chance (Fisher and Yates), the same each time. */
+static void orderKeys(int64_t *order, int64_t count, bool shuffled)
+{
+    srandom(1);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t other = shuffled ? random() % (i + 1) : i;
+        order[i] = order[other];
+        order[other] = i;
+    }
+}
+
+static WeakEntries entriesWanted(const HeapOptions *o)
+{
+    const char *behindShuffled = behind("shuffled:", o->operation), *name = behindShuffled != NULL ? behindShuffled : o->operation;
+    static const char *const names[] = {[ENTRY_NAME] = "names", [ENTRY_POINTER] = "pointers", [ENTRY_OF_TABLE] = "table"};
+    int kind = ENTRY_NAME;
+    while (kind <= ENTRY_OF_TABLE && (name == NULL || strcmp(name, names[kind]) != 0)) kind++;
+    if (kind > ENTRY_OF_TABLE) giveUp("--operation expects names, pointers or table, or shuffled: and one of them");
+    int64_t count = saidOr(o->entries, WEAK_ENTRIES), *order = calloc((size_t)count, sizeof *order);
+    WeakEntries e = {.kind = (EntryKind)kind, .count = count, .order = order, .hashes = malloc((size_t)count * sizeof *e.hashes)};
+    if (order == NULL || e.hashes == NULL) giveUp("no memory");
+    orderKeys(order, count, behindShuffled != NULL);
+    return e;
+}
+
+typedef struct CycleMedians {
+    double last, longest;     /* ms: of the pauses that ended the cycles, and of the longest of each */
+} CycleMedians;
+
+static CycleMedians measureCycles(int cycles, const char *last, const char *longest)
+{
+    makeOld();
+    pauses = (CyclePauses){.wanted = cycles};
+    callPtr(&churnCycles_closure, &pauses);
+    CycleMedians m = {medianOf(pauses.last, cycles), medianOf(pauses.longest, cycles)};
+    printFigure(last, m.last, "ms");
+    printFigure(longest, m.longest, "ms");
+    return m;
+}
+
+static void measureWeak(const HeapOptions *o)
+{
+    WeakEntries e = entriesWanted(o);
+    if (o->count > MOST_CYCLES) giveUp("--count expects at most %d", MOST_CYCLES);
+    int cycles = (int)saidOr(o->count, MARKING_CYCLES);
+    call(&makeKeys_closure, e.count);
+    CycleMedians without = measureCycles(cycles, "end", "max");
+    printFigure("major", timeMajorCollection(), "ms");
+    callPtr(&makeEntries_closure, &e);
+    CycleMedians with = measureCycles(cycles, "end_with", "max_with");
+    printFigure("major_with", timeMajorCollection(), "ms");
+    callPtr(&checkEntries_closure, &e);
+    printFigure("end_added", with.last - without.last, "ms");
+    printFigure("max_added", with.longest - without.longest, "ms");
+    free(e.order);
+    free(e.hashes);
+}
+
 /* ---- Start ------------------------------------------------------------------------------------------------------ */
 
 static void runFigure(const HeapOptions *o)
@@ -326,6 +407,7 @@ static void runFigure(const HeapOptions *o)
     else if (strcmp(o->figure, "operations") == 0) measureOperations(o);
     else if (strcmp(o->figure, "stable") == 0) measureStable(o);
     else if (strcmp(o->figure, "major") == 0) measureMajor(o);
+    else if (strcmp(o->figure, "weak") == 0) measureWeak(o);
     else if (strcmp(o->figure, "burst") == 0) measureBurst(o);
     else giveUp("unknown figure %s", o->figure);
 }
@@ -335,6 +417,8 @@ static void start(int workers)
     char message[256];
     RtsConfig config = RTS_CONFIG_INIT;
     config.capabilities = (unsigned)workers;
+    config.gcDoneHook = notePause;
+    config.gcDoneCtx = &pauses;
     config.rts_opts_enabled = RtsOptsAll; /* for experiments: CAPSTANRTS=-A4m bench/driver ... */
     if (rts_start(&config, message, sizeof message) != RTS_OK) giveUp("%s", message);
 }

@@ -61,6 +61,10 @@ typedef void      *HsStablePtr;
 #define HS_DOUBLE_MIN     DBL_MIN
 #define HS_DOUBLE_MAX     DBL_MAX
 
+/* Cancellation (pthread_cancel; of the deferred kind: the other never).  No function of the runtime, here and in the other headers, is a cancellation point of
+ * its own, wait as it may.  What it calls of the host's may be: hooks but the log hook, C finalizers, release functions, C that managed code calls.  A thread that
+ * ends there leaves nothing locked, the world going on, its in-calls as doc/scheduler.md says; what it had still to do for others is done by others. */
+
 /* Start the runtime, or count one more user of it.  argc and argv may be NULL.
  * With argv, options between +RTS and -RTS are taken out of it if the host's configuration allows them.
  * Context: any thread, not inside an in-call (but those of a runtime that is over).  Blocks: while another thread starts or ends the runtime.
@@ -68,6 +72,7 @@ typedef void      *HsStablePtr;
  * fork(): the child may exec, exit, or call hs_init, whatever the parent's threads were doing; it has no runtime until then, and what it
  * knows of the parent's (stable pointers, handles) names nothing.  A safe call that returns in the child ends its in-call as
  * Interrupted.  Who forks while holding a capability, or inside a hook, should exec or exit.
+ * Cancellation: waits until it has ended (but for the error hook).
  * See: hs_init in GHC and in the FFI chapter. */
 CAPSTAN_API void hs_init(int *argc, char **argv[]) CAPSTAN_NOSAFEPOINT;
 
@@ -75,6 +80,7 @@ CAPSTAN_API void hs_init(int *argc, char **argv[]) CAPSTAN_NOSAFEPOINT;
  * ones get the closed answer, safe calls in progress find out when they return.  A later hs_init starts afresh.
  * Context: any thread, not inside an in-call (reported as RTS_INSIDE_INCALL, nothing done).
  * Blocks: until every capability has been given up.
+ * Cancellation: waits until it has ended.  What it calls of the host's (onExitHook, finalizers, release functions, results of submissions) must return.
  * Errors: a surplus call is reported as RTS_NOT_STARTED. */
 CAPSTAN_API void hs_exit(void) CAPSTAN_NOSAFEPOINT;
 
@@ -86,6 +92,7 @@ CAPSTAN_API void hs_thread_done(void) CAPSTAN_NOSAFEPOINT;
 
 /* Ask for a collection of the whole heap and wait until one that began after the call has ended.
  * Context: a thread that holds no capability.  Modules that the host gave away (rts_unloadModule) may be unloaded here.
+ * Cancellation: when all is collected and the world goes on, in gcDoneHook, C finalizers and release functions.
  * Errors: RTS_NOT_STARTED, RTS_HOLDS_CAPABILITY, RTS_IN_FINALIZER, RTS_NO_MEMORY (nothing was collected), through the error hook.
  * See: hs_perform_gc of the FFI chapter. */
 CAPSTAN_API void hs_perform_gc(void) CAPSTAN_SAFEPOINT;
@@ -104,7 +111,8 @@ CAPSTAN_API void hs_free_fun_ptr(HsFunPtr fp) CAPSTAN_NOSAFEPOINT;
  * not wait, nor do collections: a thread that holds a capability and waits here goes on once somebody wants to stop the world, or waits for a capability.  An operation that has begun
  * may end after the locking.  Context: any thread; one that holds a capability keeps it while it waits for the lock.
  * hs_free_stable_ptr_unsafe: the same as hs_free_stable_ptr, but never waits.
- * Errors: unlocking what this thread has not locked is reported as RTS_BAD_ARGUMENT.  See: GHC's functions of these names; the last two are
+ * Errors: unlocking what this thread has not locked is reported as RTS_BAD_ARGUMENT.  So is, by one who waits for it, that a thread has ended with the table
+ * locked; it is open then.  See: GHC's functions of these names; the last two are
  * the old ones. */
 CAPSTAN_API void hs_lock_stable_ptr_table(void) CAPSTAN_NOSAFEPOINT;
 CAPSTAN_API void hs_unlock_stable_ptr_table(void) CAPSTAN_NOSAFEPOINT;

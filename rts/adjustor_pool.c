@@ -178,12 +178,13 @@ Adjustor *newAdjustor(const Signature *signature, StgFunPtr wptr, StgStablePtr h
 /* Nobody uses it any more.  The state is SPARE by now. */
 static void recycle(Adjustor *a, StgStablePtr hptr)
 {
-    if (hptr != NULL && !dropStablePtr(hptr))
-        reportError(RTS_BAD_STABLE_PTR, "the stable pointer %p of a C function pointer was freed before it", hptr);
-    if (keepOwn(getMyTask(), a)) return;
-    acquireLock(&pool.lock);
-    addSpare(a);
-    releaseLock(&pool.lock);
+    bool gone = hptr != NULL && !dropStablePtr(hptr);
+    if (!keepOwn(getMyTask(), a)) {
+        acquireLock(&pool.lock);
+        addSpare(a);
+        releaseLock(&pool.lock);
+    }
+    if (gone) reportError(RTS_BAD_STABLE_PTR, "the stable pointer %p of a C function pointer was freed before it", hptr);
 }
 
 /* Another status instead of one of two, the calls being counted on.  false: it is neither. */

@@ -110,6 +110,7 @@ bool rts_cancel(RtsInCallHandle handle)
         b->cancel(b);
     }
     unlockBudget(b);
+    wantOwedTicks();
     return live;
 }
 

@@ -54,8 +54,10 @@ static void takeFrom(_Atomic size_t *count, size_t bytes)
 void rts_externalMemory(Capability *cap, ptrdiff_t bytes)
 {
     if (bytes < 0) {
+        easeHeap(-(size_t)bytes); /* first: a collection in between counts these bytes as in use rather than twice as given back */
         takeFrom(&heap.externalBytes, -(size_t)bytes);
         takeFrom(&added, -(size_t)bytes);
+        noteReleased();
     } else if (bytes > 0) {
         addTo(&heap.externalBytes, (size_t)bytes);
         noteAdded(cap, (size_t)bytes);

@@ -9,6 +9,7 @@
 #include "bound.h"
 #include "exception.h"
 #include "leave.h"
+#include "os/os.h"
 #include "os/topology.h"
 #include "rts/Threads.h"
 #include "stable_ptr.h"
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- In ---- */
 
@@ -497,7 +499,9 @@ static void describe(Capability *cap, SchedulerStatus status, char *text, size_t
 /* As GHC does it: a message, then the end of the process, or of the thread. */
 static void defaultStatusHook(const char *site, Capability *cap, SchedulerStatus status, const char *text)
 {
-    fprintf(stderr, "%s: %s: %s\n", site, statusWord(status), text);
+    char line[1024];
+    snprintf(line, sizeof line, "%s: %s: %s\n", site, statusWord(status), text);
+    osWriteAll(STDERR_FILENO, line, strlen(line));
     if (status != Interrupted) exit(EXIT_FAILURE);
     rts_unlock(cap);
     pthread_exit(NULL);

@@ -264,6 +264,7 @@ void hs_try_putmvar_with_value(int cap, HsStablePtr mvar, HaskellObj value, HsSt
     }
     *put = (PutJob){ .job.run = runPut, .mvar = mvar, .from = value == CAPSTAN_POISON ? from : NULL, .value = value };
     if (!postJob(cap < 0 ? 0 : (unsigned)cap, &put->job)) rtsFree(put);
+    wantOwedTicks();
 }
 
 void hs_try_putmvar(int cap, HsStablePtr mvar) { hs_try_putmvar_with_value(cap, mvar, CAPSTAN_UNIT, NULL); }

@@ -28,25 +28,26 @@ static const struct {
     { "-N", COUNT, offsetof(RtsConfig, capabilities), 1, MAX_CAPABILITIES, "-N or -N<number of capabilities, 1 to 1024>" },
     { "-A", SIZE, offsetof(RtsConfig, nursery_bytes), MIN_NURSERY, MAX_NURSERY, "-A<size>, as -A1m: 64k to 64g" },
     { "-M", SIZE, offsetof(RtsConfig, heap_limit_bytes), MIN_LIMIT, SIZE_MAX, "-M<size>, as -M512m: 4m and four -A at least" },
-    { "--quantum=", COUNT, offsetof(RtsConfig, quantum_us), 1, MAX_QUANTUM, "--quantum=<microseconds, up to ten seconds>" },
+    { "--quantum=", COUNT, offsetof(RtsConfig, quantum_us), 1, MAX_QUANTUM, "--quantum=<microseconds, 1 to 10000000>" },
     { "--foreign-stack=", SIZE, offsetof(RtsConfig, foreign_stack_bytes), 16 << 10, SIZE_MAX,
       "--foreign-stack=<size>, 16k at least" },
-    { "--slice=", COUNT, offsetof(RtsConfig, slice_us), 100, MAX_QUANTUM, "--slice=<microseconds, 100 to ten seconds>" },
+    { "--slice=", COUNT, offsetof(RtsConfig, slice_us), 100, MAX_QUANTUM, "--slice=<microseconds, 100 to 10000000>" },
     { "--stack=", SIZE, offsetof(RtsConfig, stack_bytes), MIN_STACK_SLOT, MAX_STACK_SLOT, "--stack=<size, 128k to 1g>" },
-    { "--workers=", COUNT, offsetof(RtsConfig, max_workers), 1, 1000000, "--workers=<how many at most>" },
-    { "--spare-workers=", COUNT, offsetof(RtsConfig, spare_workers), 1, 1000000, "--spare-workers=<how many>" },
-    { "--idle-gc=", COUNT, offsetof(RtsConfig, idle_collection_us), 1, 1000000000, "--idle-gc=<microseconds>" },
-    { "--long-stop=", COUNT, offsetof(RtsConfig, long_stop_us), 1, 1000000000, "--long-stop=<microseconds>" },
-    { "--submit-queue=", COUNT, offsetof(RtsConfig, submit_queue), 1, 1u << 30, "--submit-queue=<how many submissions>" },
+    { "--workers=", COUNT, offsetof(RtsConfig, max_workers), 1, 1000000, "--workers=<how many at most, 1 to 1000000>" },
+    { "--spare-workers=", COUNT, offsetof(RtsConfig, spare_workers), 1, 1000000, "--spare-workers=<how many, 1 to 1000000>" },
+    { "--idle-gc=", COUNT, offsetof(RtsConfig, idle_collection_us), 1, 1000000000, "--idle-gc=<microseconds, 1 to 1000000000>" },
+    { "--long-stop=", COUNT, offsetof(RtsConfig, long_stop_us), 1, 1000000000, "--long-stop=<microseconds, 1 to 1000000000>" },
+    { "--submit-queue=", COUNT, offsetof(RtsConfig, submit_queue), 1, 1u << 30, "--submit-queue=<how many submissions, 1 to 1073741824>" },
     { "--debug-numa=", COUNT, offsetof(RtsConfig, debug_numa_nodes), 1, TOPOLOGY_NODES_PRETENDED_MAX,
-      "--debug-numa=<number of nodes>" },
+      "--debug-numa=<number of nodes, 1 to 65536>" },
     { "--verify-heap", FLAG, offsetof(RtsConfig, verify_heap), 0, 0, "--verify-heap" },
     { "--poison", FLAG, offsetof(RtsConfig, poison_from_space), 0, 0, "--poison" },
-    { "--stats-json", STATS, offsetof(RtsConfig, stats), RtsStatsJson, 0, "--stats-json or --stats-json=<file>" },
-    { "-s", STATS, offsetof(RtsConfig, stats), RtsStatsText, 0, "-s or -s<file>" },
+    { "--stats-json", STATS, offsetof(RtsConfig, stats), RtsStatsJson, 0, "--stats-json or --stats-json=<file, its name of 255 bytes at most>" },
+    { "-s", STATS, offsetof(RtsConfig, stats), RtsStatsText, 0, "-s or -s<file, its name of 255 bytes at most>" },
     { "--no-membarrier", FLAG, offsetof(RtsConfig, no_membarrier), 0, 0, "--no-membarrier" },
 };
 #define OPTIONS (sizeof optionTable / sizeof *optionTable)
+_Static_assert(MAX_CAPABILITIES == 1024 && TOPOLOGY_NODES_PRETENDED_MAX == 65536 && sizeof ((RtsConfig *)0)->stats_file == 256, "as the messages say");
 
 static RtsStatus complain(char *message, size_t size, const char *option, const char *expected)
 {
@@ -114,9 +115,11 @@ static bool setField(RtsConfig *config, size_t i, const char *rest)
 RtsStatus applyOption(RtsConfig *config, const char *option, char *message, size_t size)
 {
     for (size_t i = 0; i < OPTIONS; i++) {
-        size_t length = strlen(optionTable[i].name);
-        if (strncmp(option, optionTable[i].name, length) != 0) continue;
-        if (setField(config, i, option + length)) return RTS_OK;
+        const char *name = optionTable[i].name;
+        size_t length = strlen(name);
+        bool lacksValue = name[length - 1] == '=' && strlen(option) == length - 1 && strncmp(option, name, length - 1) == 0;
+        if (!lacksValue && strncmp(option, name, length) != 0) continue;
+        if (!lacksValue && setField(config, i, option + length)) return RTS_OK;
         return complain(message, size, option, optionTable[i].expected);
     }
     char known[600] = "one of";
@@ -132,10 +135,11 @@ RtsStatus applyOptions(RtsConfig *config, const char *options, char *message, si
         while (*options == ' ') options++;
         size_t length = strcspn(options, " ");
         if (length == 0) break;
-        if (length >= sizeof one) return complain(message, size, "(very long)", "something shorter");
-        memcpy(one, options, length);
-        one[length] = 0;
+        size_t kept = length < sizeof one ? length : sizeof one - 1; /* more than any option has */
+        memcpy(one, options, kept);
+        one[kept] = 0;
         RtsStatus status = applyOption(config, one, message, size);
+        if (status == RTS_OK && kept < length) return complain(message, size, one, "something shorter");
         if (status != RTS_OK) return status;
         options += length;
     }
@@ -213,7 +217,7 @@ RtsStatus checkConfig(const RtsConfig *c, char *message, size_t size)
     if (status == RTS_OK) status = readTorture(message, size);
     if (status != RTS_OK) return status;
     if (c->debug_numa_nodes > TOPOLOGY_NODES_PRETENDED_MAX)
-        return wrong(message, size, "debug_numa_nodes (--debug-numa): expected fewer nodes");
+        return wrong(message, size, "debug_numa_nodes (--debug-numa): expected 0 (as the machine has) to 65536");
     if (c->foreign_stack_bytes < 16 << 10)
         return wrong(message, size, "foreign_stack_bytes (--foreign-stack): expected 16 KiB at least");
     if (c->slice_us < 100 || c->slice_us > MAX_QUANTUM)

@@ -73,12 +73,16 @@ static void reachList(StgTSO *list)
 /* Of an earlier runtime, inside a safe call: it has nothing in this heap, nor has what is below it. */
 static bool isOld(const InCall *i) { return i->suspended && i->epoch != currentEpoch; }
 
+/* Unbound threads in safe calls are found through their Tasks only: those of earlier runtimes that have not come back stand among all threads too, and have
+ * nothing in this heap. */
+static bool isInSafeCall(const Task *task) { return task->calling != NULL && task->callEpoch == currentEpoch; }
+
 /* Further in-calls and the safe call of the same OS thread wait for this one. */
 static void reachBelow(InCall *incall)
 {
     Task *task = incall->task;
     if (incall->prev != NULL && !isOld(incall->prev)) reach(&incall->prev->tso);
-    if (task->calling != NULL && task->callEpoch == currentEpoch) reach(task->calling);
+    if (isInSafeCall(task)) reach(task->calling);
 }
 
 static void scanThread(StgTSO *tso, Visitor *v)
@@ -149,7 +153,7 @@ static void scanTask(Task *task, void *unused)
     InCall *top = topInCall(task);
     if (top != NULL) {
         if (!isWaitingInside(&top->tso)) reach(&top->tso);
-    } else if (task->calling != NULL && task->callEpoch == currentEpoch && task->incall == NULL) {
+    } else if (isInSafeCall(task) && task->incall == NULL) {
         reach(task->calling);
     }
 }
@@ -177,19 +181,21 @@ static void scanDirty(Visitor *v, Nursery *nursery)
 }
 
 static Visitor *visitor; /* of scanAll */
-static void scanInUse(StgTSO *tso, void *unused)
+static void scanUnlessInCall(StgTSO *tso, void *unused)
 {
-    if (!hasNoRoots(tso)) scanThread(tso, visitor);
+    if (whyOf(tso) != ThreadBlockedOnCCall) scanThread(tso, visitor);
 }
-static void scanInCalls(Task *task, void *unused)
+static void scanOfTask(Task *task, void *unused)
 {
-    for (InCall *i = task->incall; i != NULL; i = i->prev) scanInUse(&i->tso, NULL);
+    for (InCall *i = task->incall; i != NULL; i = i->prev)
+        if (!isOld(i)) scanThread(&i->tso, visitor);
+    if (isInSafeCall(task)) scanThread(task->calling, visitor);
 }
 static void scanAll(Visitor *v)
 {
     visitor = v;
-    eachTask(scanInCalls, NULL);
-    eachThread(scanInUse, NULL);
+    eachTask(scanOfTask, NULL);
+    eachThread(scanUnlessInCall, NULL);
 }
 
 void scanThreadRoots(Visitor *v)

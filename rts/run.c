@@ -402,8 +402,10 @@ static void wakeBound(Capability *cap, StgTSO *tso)
 void wakeThread(Capability *cap, StgTSO *tso)
 {
     if (CAPSTAN_UNLIKELY(isBound(tso))) wakeBound(cap, tso);
-    else if (CAPSTAN_UNLIKELY(tso->flags & TSO_PINNED) && tso->cap != cap) postThread(tso);
-    else pushRunQueue(cap, tso);
+    else if (CAPSTAN_UNLIKELY(tso->flags & TSO_PINNED) && tso->cap != cap) {
+        postThread(tso);
+        wantOwedTicks();
+    } else pushRunQueue(cap, tso);
 }
 
 /* ---- From outside ---- */
@@ -534,10 +536,19 @@ static void tickQueue(Capability *cap, unsigned n)
     requestPoll(cap); /* missed by a stack that comes just now: there is another tick */
 }
 
+/* Something was posted, and is not taken yet.  Where a worker was refused when that happened, another try may find one. */
+static bool tickInbox(Capability *cap)
+{
+    if (!(atomic_load_explicit(&cap->attention, memory_order_relaxed) & ATTENTION_INBOX)) return false;
+    if (atomic_load_explicit(&cap->holder, memory_order_relaxed) == HOLDER_FREE) wakeWorker();
+    return true;
+}
+
 bool tickQueues(void)
 {
     bool any = false;
     for (unsigned i = 0, n = numCapabilities; i < n; i++) {
+        any |= tickInbox(&capabilities[i]);
         if (!hasWork(&capabilities[i]) && !atomic_load_explicit(&capabilities[i].hostNext, memory_order_relaxed)) {
             capabilities[i].stale = 0;
             continue;

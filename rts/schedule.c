@@ -383,19 +383,27 @@ static void *callOut(Stack *stack, void *(*fn)(void *arg), void *arg)
 }
 
 /* Is the heap still full once what the collection found dead has been finalized?  That gives back what was counted, or frees what keeps objects, which
- * another collection finds out. */
+ * another collection finds out.
+ *
+ * Yes is the answer only for a collection that left a shortage and after which nothing was released, by whomever; and no as soon as there was room once since
+ * this began, though others may have taken it by now: the allocation that fails next asks again.  So nobody gets the exception for what others do.  See:
+ * doc/model/limit.pml. */
+#define MOST_ROUNDS 100
 static bool isFullAfterReleases(Stack *stack)
 {
-    for (bool ran = false; isHeapOverLimit(); ran = false) {
-        if (!isReleasePending() || !mayWait(stack)) return true;
-        callOut(stack, callReleases, &ran);
-        if (!ran || !isHeapOverLimit()) break;
+    uint64_t eased = heap.eased;
+    bool patient = true;
+    if (heap.shortage == 0) return false;
+    for (int round = 0; round < MOST_ROUNDS && heap.eased == eased; round++) {
+        if (isReleasePending()) patient = mayWait(stack) && callOut(stack, callReleases, stack) != NULL;
+        /* Others may have collected meanwhile, and more be pending. */
+        if (heap.eased != eased || (patient ? isHeapFullForGood() : isHeapFull())) break;
         heap.wantMajor = true;
         heap.cause = RtsGcMemory;
         atomic_fetch_or_explicit(&stack->cap->attention, ATTENTION_COLLECT, memory_order_relaxed);
         if (!serviceRequests(stack)) raiseToBase(stack, CAPSTAN_SHUTDOWN);
     }
-    return isHeapOverLimit();
+    return heap.eased == eased;
 }
 
 /* HeapOverflow, if memory ran out and the collection did not help, or poison has gone out. */
@@ -403,7 +411,9 @@ static void deliverHeapOverflow(Stack *stack)
 {
     bool refused = stack->cap->nursery.refused;
     forgetDebts(&stack->cap->nursery); /* or the safepoint after a call out would be here again */
-    if (refused || isFullAfterReleases(stack)) rts_raise(stack, &capstan_HeapOverflow_closure);
+    if (!refused && !isFullAfterReleases(stack)) return;
+    noteReleased(); /* by whoever catches it */
+    rts_raise(stack, &capstan_HeapOverflow_closure);
 }
 
 void collectSoon(void)
@@ -569,8 +579,9 @@ static void collectWhenIdle(void)
 {
     cancelTimer(&idleness.calm);
     startTimer(&idleness.calm, osMonotonicNanos() + CALM * idleness.delay); /* without memory for it all stays as it is */
-    /* From here on whoever rests arms the timer anew. */
+    /* From here on whoever rests arms the timer anew; or has changed its census before the barrier, by a plain store, and that is seen now. */
     idleness.armed = 0;
+    heavyBarrier();
     if (!isAllSeen()) performCollection(true, RtsGcIdle);
 }
 
@@ -585,6 +596,9 @@ static void idleTimerFired(Timer *timer)
 
 static void noteRest(void)
 {
+    /* What was changed, then the look at armed.  Pairs with collectWhenIdle's barrier. */
+    atomic_signal_fence(memory_order_seq_cst);
+    if (CAPSTAN_UNLIKELY(!osMembarrierWorks())) atomic_thread_fence(memory_order_seq_cst);
     if (idleness.armed != 0 || isAllSeen() || atomic_exchange(&idleness.armed, 1) != 0) return;
     uint64_t when = osMonotonicNanos() + idleness.delay / LOOKS;
     idleness.looks = 0;

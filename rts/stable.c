@@ -15,6 +15,8 @@
 
 /* How long a thread that holds a capability sleeps before it looks whether that is wanted. */
 #define NAP_NANOS 500000
+/* How long another one does, before it looks whether who has the lock is still there. */
+#define LOOK_NANOS 100000000
 /* Somebody wants the capability. */
 #define ATTENTION_WANTED (ATTENTION_STOP | ATTENTION_HANDOVER | ATTENTION_WAITERS)
 
@@ -25,7 +27,7 @@ static struct {
     _Atomic uint32_t waiting;   /* threads that sleep on it, or are about to */
 } gate;
 
-/* The gate was seen shut, with opened as it was before.  Pairs with openGate: it opens, changes the word, then looks whether anybody waits (all sequentially
+/* The gate was seen shut, with opened as it was before.  Pairs with letAllPass, behind the opening: it changes the word, then looks whether anybody waits (all sequentially
  * consistent); this says that it waits, looks whether it is open, then sleeps if the word is the same. */
 static void sleepAtGate(uint32_t seen, int64_t ns)
 {
@@ -34,11 +36,22 @@ static void sleepAtGate(uint32_t seen, int64_t ns)
     atomic_fetch_sub_explicit(&gate.waiting, 1, memory_order_relaxed);
 }
 
-static void openGate(void)
+/* The gate is open. */
+static void letAllPass(void)
 {
-    atomic_store_explicit(&gate.holder, 0, memory_order_seq_cst);
     atomic_fetch_add_explicit(&gate.opened, 1, memory_order_seq_cst);
     if (atomic_load_explicit(&gate.waiting, memory_order_seq_cst) != 0) osFutexWake(&gate.opened, INT32_MAX);
+}
+
+/* A thread has ended with the table locked: nobody else would ever open it. */
+static void openForDead(void)
+{
+    uint64_t holder = atomic_load_explicit(&gate.holder, memory_order_relaxed);
+    if (holder == 0 || osThreadLives(holder)) return;
+    /* By one of those who find it so; and not if it has been opened since, and locked by somebody else. */
+    if (!atomic_compare_exchange_strong_explicit(&gate.holder, &holder, 0, memory_order_seq_cst, memory_order_relaxed)) return;
+    letAllPass();
+    reportError(RTS_BAD_ARGUMENT, "hs_lock_stable_ptr_table: a thread has ended without unlocking the table");
 }
 
 static void waitAtGate(void)
@@ -51,7 +64,8 @@ static void waitAtGate(void)
         uint64_t holder = atomic_load_explicit(&gate.holder, memory_order_seq_cst);
         if (holder == 0 || holder == me) return;
         if (cap != NULL && atomic_load_explicit(&cap->attention, memory_order_relaxed) & ATTENTION_WANTED) return;
-        sleepAtGate(seen, cap == NULL ? -1 : NAP_NANOS);
+        sleepAtGate(seen, cap == NULL ? LOOK_NANOS : NAP_NANOS);
+        openForDead();
     }
 }
 
@@ -70,7 +84,8 @@ void hs_lock_stable_ptr_table(void)
     }
     /* Acquire: pairs with the store of who had it before, for depth and for whatever the host guards by it. */
     while (!atomic_compare_exchange_strong_explicit(&gate.holder, &nobody, me, memory_order_acquire, memory_order_relaxed)) {
-        sleepAtGate(atomic_load_explicit(&gate.opened, memory_order_seq_cst), -1);
+        sleepAtGate(atomic_load_explicit(&gate.opened, memory_order_seq_cst), LOOK_NANOS);
+        openForDead();
         nobody = 0;
     }
     gate.depth = 1;
@@ -80,8 +95,10 @@ void hs_unlock_stable_ptr_table(void)
 {
     if (atomic_load_explicit(&gate.holder, memory_order_relaxed) != osThreadId())
         reportError(RTS_BAD_ARGUMENT, "hs_unlock_stable_ptr_table: this thread has not locked the table");
-    else if (--gate.depth == 0)
-        openGate();
+    else if (--gate.depth == 0) {
+        atomic_store_explicit(&gate.holder, 0, memory_order_seq_cst);
+        letAllPass();
+    }
 }
 
 void hs_lock_stable_tables(void) { hs_lock_stable_ptr_table(); }

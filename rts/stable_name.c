@@ -2,7 +2,10 @@
 
 #include "os/memory.h"
 #include "rts/Weak.h"
+#include "slab.h"
 #include "weak.h"
+
+#include <string.h>
 
 const StgInfoTable capstan_STABLE_NAME_info = { CLOSURE_STABLE_NAME, 0, 0, 0, 0, 0, NULL, "stable name", NULL };
 
@@ -11,9 +14,9 @@ const StgInfoTable capstan_STABLE_NAME_info = { CLOSURE_STABLE_NAME, 0, 0, 0, 0,
 
 typedef struct Entry_ Entry;
 struct Entry_ {
-    Entry *next;        /* [lock: shard] of its bucket */
+    Entry *next;        /* [lock: shard] of its bucket, or unused */
     Entry *nextYoung;   /* [lock: shard] */
-    HaskellObj object;  /* [stopped] where it is */
+    HaskellObj object;  /* [stopped] where it is; NULL: unused */
     StgWord number;     /* [const] */
 };
 
@@ -22,6 +25,8 @@ typedef struct {
     Entry **buckets;    /* [lock] size of them, a power of two; NULL: none yet */
     size_t size, count; /* [lock] */
     Entry *young;       /* [lock] entries of young objects */
+    Slab entries;       /* [lock] chunks that were made here.  The unused ones may be of other parts' chunks: entries move with their objects */
+    Entry *first[FIRST_BUCKETS]; /* [lock] buckets that need no memory: a collection that moves objects loses no entry */
     StgWord numbers;    /* [lock] given out */
 } __attribute__((aligned(64))) Shard;
 
@@ -48,11 +53,11 @@ static void insert(Shard *s, Entry *e)
     s->count++;
 }
 
-static bool resize(Shard *s, size_t size)
+static void resize(Shard *s, size_t size)
 {
     Entry **old = s->buckets, **new = rtsCalloc(size, sizeof *new);
     size_t oldSize = s->size;
-    if (new == NULL) return false;
+    if (new == NULL) return;
     s->buckets = new;
     s->size = size;
     s->count = 0;
@@ -61,34 +66,37 @@ static bool resize(Shard *s, size_t size)
             next = e->next;
             insert(s, e);
         }
-    rtsFree(old);
-    return true;
+    if (old != s->first) rtsFree(old);
 }
 
-/* Room for one more.  Without memory for more buckets the chains grow longer. */
-static bool makeRoom(Shard *s)
+/* For one more.  Without memory for more buckets the chains grow longer. */
+static void makeRoom(Shard *s)
 {
-    if (s->count < s->size) return true;
-    return resize(s, s->size == 0 ? FIRST_BUCKETS : 2 * s->size) || s->size != 0;
+    if (s->buckets == NULL) {
+        s->buckets = s->first;
+        s->size = FIRST_BUCKETS;
+    } else if (s->count >= s->size) {
+        resize(s, 2 * s->size);
+    }
 }
 
 static StgWord nameOfNumber(StgWord number) { return number << 3 | 4; }
 
-/* The entry of v, made of fresh if it has none; NULL: no memory. */
-static Entry *findOrInsert(Shard *s, StgWord hash, HaskellObj v, Entry *fresh)
+static void listYoung(Shard *s, Entry *e)
 {
-    lockRecord(&s->lock);
-    Entry *e = find(s, hash, v);
-    if (e == NULL && fresh != NULL && makeRoom(s)) {
-        e = fresh;
-        *e = (Entry){ .object = v, .number = s->numbers++ * SHARDS + (StgWord)(s - shards) };
-        insert(s, e);
-        if (isYoung(v)) {
-            e->nextYoung = s->young;
-            s->young = e;
-        }
-    }
-    unlockRecord(&s->lock);
+    if (!isYoung(e->object)) return;
+    e->nextYoung = s->young;
+    s->young = e;
+}
+
+static Entry *addEntry(Shard *s, HaskellObj v)
+{
+    Entry *e = takeRecord(&s->entries);
+    if (e == NULL) return NULL;
+    makeRoom(s);
+    *e = (Entry){ .object = v, .number = s->numbers++ * SHARDS + (StgWord)(s - shards) };
+    insert(s, e);
+    listYoung(s, e);
     return e;
 }
 
@@ -97,97 +105,95 @@ StgWord nameOf(HaskellObj v, bool make)
     if (rts_isImmediate(v) || !isInHeap(v)) return (StgWord)v;
     StgWord hash = hashOf(v);
     Shard *s = shardOf(hash);
-    Entry *e = findOrInsert(s, hash, v, NULL);
-    if (e == NULL && make) {
-        /* Not under the lock: it may take long. */
-        Entry *fresh = rtsMalloc(sizeof *fresh);
-        e = findOrInsert(s, hash, v, fresh);
-        if (e != fresh) rtsFree(fresh);
-    }
-    return e == NULL ? 0 : nameOfNumber(e->number);
+    lockRecord(&s->lock);
+    Entry *e = find(s, hash, v);
+    if (e == NULL && make && prepareRecord(&s->entries, sizeof *e, &s->lock)) e = find(s, hash, v);
+    if (e == NULL && make) e = addEntry(s, v);
+    StgWord name = e == NULL ? 0 : nameOfNumber(e->number);
+    unlockRecord(&s->lock);
+    return name;
 }
 
 /* ---- Collections: by one thread, nobody else looks ---- */
 
-static void listYoung(Entry *e, Shard *s)
+static void unlinkEntry(Entry *e)
 {
-    if (!isYoung(e->object)) return;
-    e->nextYoung = s->young;
-    s->young = e;
-}
-
-/* What a sweep has taken out, to be put in again when all that moved is out: where one object goes another may still be. */
-static void putMoved(Entry *moved)
-{
-    for (Entry *e = moved, *next; e != NULL; e = next) {
-        next = e->next;
-        Shard *s = shardOf(hashOf(e->object));
-        if (makeRoom(s)) {
-            insert(s, e);
-            listYoung(e, s);
-        } else {
-            rtsFree(e); /* not one bucket: its object gets another name */
-        }
-    }
-}
-
-/* Where the link leads to an entry: leave it there (true), take it to those that moved, or free it. */
-static bool sweepEntry(Shard *s, Entry **link, Entry **moved)
-{
-    Entry *e = *link;
-    HaskellObj now = whereTheSameIs(e->object);
-    if (now == e->object) {
-        listYoung(e, s);
-        return true;
-    }
+    Shard *s = shardOf(hashOf(e->object));
+    Entry **link = bucketOf(s, hashOf(e->object));
+    while (*link != e) link = &(*link)->next;
     *link = e->next;
     s->count--;
-    if (now == NULL) {
-        rtsFree(e);
-    } else {
-        e->object = now;
-        e->next = *moved;
-        *moved = e;
-    }
-    return false;
 }
 
-static void sweepYoung(Entry **moved)
+/* Into the buckets, where its object is now; NULL: the object is dead. */
+static void place(Entry *e, HaskellObj now)
 {
+    Shard *s = shardOf(hashOf(now != NULL ? now : e->object));
+    e->object = now;
+    if (now == NULL) {
+        giveRecord(&s->entries, e);
+        return;
+    }
+    makeRoom(s);
+    insert(s, e);
+    listYoung(s, e);
+}
+
+/* Those of objects that moved, or died, are taken out first, and then put in again: where one object goes another may still be. */
+static void sweepYoung(void)
+{
+    Entry *moved = NULL;
     for (Shard *s = shards; s < shards + SHARDS; s++) {
         Entry *young = s->young, *next;
         s->young = NULL;
         for (Entry *e = young; e != NULL; e = next) {
             next = e->nextYoung;
-            Entry **link = bucketOf(s, hashOf(e->object));
-            while (*link != e) link = &(*link)->next;
-            sweepEntry(s, link, moved);
+            if (whereTheSameIs(e->object) == e->object) {
+                listYoung(s, e);
+                continue;
+            }
+            unlinkEntry(e);
+            e->nextYoung = moved;
+            moved = e;
         }
     }
-}
-
-/* See: FETCH_AHEAD. */
-static void fetchBucket(const Shard *s, size_t i)
-{
-    const Entry *e;
-    if (i + 3 * FETCH_AHEAD < s->size && (e = s->buckets[i + 3 * FETCH_AHEAD]) != NULL) __builtin_prefetch(e);
-    if (i + 2 * FETCH_AHEAD < s->size && (e = s->buckets[i + 2 * FETCH_AHEAD]) != NULL) {
-        __builtin_prefetch(e->next);
-        fetchKey(e->object);
+    for (Entry *e = moved, *next; e != NULL; e = next) {
+        next = e->nextYoung;
+        place(e, whereTheSameIs(e->object));
     }
-    if (i + FETCH_AHEAD < s->size && (e = s->buckets[i + FETCH_AHEAD]) != NULL && e->next != NULL) fetchKey(e->next->object);
 }
 
-static void sweepAll(Entry **moved)
+static void eachEntry(void (*f)(Entry *e, void *ctx), void *ctx)
+{
+    for (Shard *s = shards; s < shards + SHARDS; s++)
+        for (SlabChunk *c = s->entries.chunks; c != NULL; c = c->next)
+            for (Entry *e = firstRecord(c), *end = e + c->count; e < end; e++)
+                if (e->object != NULL) f(e, ctx);
+}
+
+/* Nothing moved, and everything that lives is old. */
+static void dropIfDead(Entry *e, void *unused)
+{
+    if (whereTheSameIs(e->object) != NULL) return;
+    unlinkEntry(e);
+    place(e, NULL);
+}
+
+static void placeAgain(Entry *e, void *unused) { place(e, whereTheSameIs(e->object)); }
+
+static void emptyBuckets(Shard *s)
+{
+    memset(s->buckets, 0, s->size * sizeof *s->buckets);
+    s->count = 0;
+}
+
+static void sweepAll(void)
 {
     for (Shard *s = shards; s < shards + SHARDS; s++) {
         s->young = NULL;
-        for (size_t i = 0; i < s->size; i++) {
-            fetchBucket(s, i);
-            for (Entry **link = &s->buckets[i], *e; (e = *link) != NULL;)
-                if (sweepEntry(s, link, moved)) link = &e->next;
-        }
+        if (!heap.judging && s->buckets != NULL) emptyBuckets(s);
     }
+    eachEntry(heap.judging ? dropIfDead : placeAgain, NULL);
 }
 
 /* Many have gone. */
@@ -198,25 +204,40 @@ static void shrink(Shard *s)
     if (size < s->size) resize(s, size);
 }
 
+static bool isUsed(const void *entry) { return ((const Entry *)entry)->object != NULL; }
+
+static void trimEntries(void)
+{
+    size_t room = 0, count = 0;
+    for (Shard *s = shards; s < shards + SHARDS; s++) {
+        room += s->entries.room;
+        count += s->count;
+    }
+    if (count >= room / 4) return;
+    for (Shard *s = shards; s < shards + SHARDS; s++) forgetUnused(&s->entries);
+    for (Shard *s = shards; s < shards + SHARDS; s++) trimSlab(&s->entries, sizeof(Entry), isUsed);
+}
+
 static void sweepNames(bool minor)
 {
-    Entry *moved = NULL;
-    if (minor) sweepYoung(&moved);
-    else sweepAll(&moved);
-    putMoved(moved);
-    if (minor) return;
+    if (minor) {
+        sweepYoung();
+        return;
+    }
+    sweepAll();
     for (Shard *s = shards; s < shards + SHARDS; s++) shrink(s);
+    trimEntries();
+}
+
+static void visitObject(Entry *e, void *visitor)
+{
+    HaskellObj object = e->object;
+    visitRoot(visitor, &object);
 }
 
 static void visitObjects(Visitor *v)
 {
-    if (!v->checks) return; /* nothing is kept */
-    for (Shard *s = shards; s < shards + SHARDS; s++)
-        for (size_t i = 0; i < s->size; i++)
-            for (Entry *e = s->buckets[i]; e != NULL; e = e->next) {
-                HaskellObj object = e->object;
-                visitRoot(v, &object);
-            }
+    if (v->checks) eachEntry(visitObject, v); /* nothing is kept */
 }
 
 const GcTable stableNameTable = { .sweep = sweepNames, .visitKept = visitObjects };
@@ -224,12 +245,8 @@ const GcTable stableNameTable = { .sweep = sweepNames, .visitKept = visitObjects
 void freeStableNames(bool whole)
 {
     for (Shard *s = shards; s < shards + SHARDS; s++) {
-        for (size_t i = 0; whole && i < s->size; i++)
-            for (Entry *e = s->buckets[i], *next; e != NULL; e = next) {
-                next = e->next;
-                rtsFree(e);
-            }
-        if (whole) rtsFree(s->buckets);
+        if (whole) freeSlab(&s->entries);
+        if (whole && s->buckets != s->first) rtsFree(s->buckets);
         /* Numbers go on: names of the last runtime's objects may have been written down. */
         *s = (Shard){ .numbers = s->numbers };
     }

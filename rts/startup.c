@@ -34,6 +34,7 @@
 #include "weak_table.h"
 #include "worker.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +73,21 @@ __attribute__((constructor)) static void introduceTasks(void)
     initTasks(&deadNotStarted, abandonTask);
     archLeavingSideways = leaveSideways;
     initAdjustors();
+}
+
+/* Whoever starts or ends the runtime is not cancelled meanwhile, by what of the host's it calls or in what it writes: nobody else could end what is half done. */
+static int lockStartup(void)
+{
+    int cancelState;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelState);
+    acquireLock(&startup.lock);
+    return cancelState;
+}
+
+static void unlockStartup(int cancelState)
+{
+    releaseLock(&startup.lock);
+    pthread_setcancelstate(cancelState, &cancelState);
 }
 
 /* ---- Configuration ---- */
@@ -233,7 +249,7 @@ RtsStatus rts_startArgs(const RtsConfig *config, int *argc, char **argv[], char 
     }
     RtsStatus status = readConfig(&c, config, argc, argv, message, size);
     if (status != RTS_OK) return status;
-    acquireLock(&startup.lock);
+    int cancelState = lockStartup();
     if (startup.users > 0) {
         if (config != NULL && !sameSettings(&c, &startup.config)) {
             status = RTS_OTHER_SETTINGS;
@@ -244,7 +260,7 @@ RtsStatus rts_startArgs(const RtsConfig *config, int *argc, char **argv[], char 
         startup.config = c;
     }
     if (status == RTS_OK || status == RTS_OTHER_SETTINGS) startup.users++;
-    releaseLock(&startup.lock);
+    unlockStartup(cancelState);
     return status;
 }
 
@@ -354,10 +370,10 @@ void hs_exit(void)
         reportError(RTS_INSIDE_INCALL, "hs_exit: %s", rts_statusText(RTS_INSIDE_INCALL));
         return;
     }
-    acquireLock(&startup.lock);
+    int cancelState = lockStartup();
     bool surplus = startup.users == 0;
     if (!surplus && --startup.users == 0) endRuntime();
-    releaseLock(&startup.lock);
+    unlockStartup(cancelState);
     unloadModules();
     if (surplus) reportError(RTS_NOT_STARTED, "hs_exit: more calls than of hs_init");
 }

@@ -249,18 +249,6 @@ size_t rts_formatStats(RtsStatsFormat format, char *buf, size_t size)
 
 /* ---- At exit ---- */
 
-static bool writeAll(int fd, const char *text, size_t length)
-{
-    while (length > 0) {
-        ssize_t n = write(fd, text, length);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
-        text += n;
-        length -= (size_t)n;
-    }
-    return true;
-}
-
 void writeStats(const RtsConfig *config)
 {
     char text[4096];
@@ -271,6 +259,7 @@ void writeStats(const RtsConfig *config)
     size_t length = rts_formatStats(config->stats, text, sizeof text);
     const char *file = config->stats_file;
     int fd = *file == 0 ? STDERR_FILENO : open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0 || !writeAll(fd, text, length)) logLine(RTS_LOG_WARNING, "statistics: %s: %s", *file == 0 ? "standard error" : file, strerror(errno));
+    int why = fd < 0 ? errno : osWriteAll(fd, text, length);
+    if (why != 0) logLine(RTS_LOG_WARNING, "statistics: %s: %s", *file == 0 ? "standard error" : file, strerror(why));
     if (fd >= 0 && *file != 0) close(fd);
 }

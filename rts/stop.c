@@ -30,6 +30,17 @@ static void stopFree(Capability *cap)
         stop.missing--;
 }
 
+/* A hook that calls in would wait for the thread that it is on: it gets RTS_IN_FINALIZER instead. */
+static void tellOfLongStop(const char *text)
+{
+    Task *task = newTask();
+    bool before = task != NULL && task->finalizing;
+    if (task != NULL) task->finalizing = true;
+    if (hostConfig.longStopHook) hostConfig.longStopHook(hostConfig.longStopCtx, text);
+    else logLine(RTS_LOG_WARNING, "%s", text);
+    if (task != NULL) task->finalizing = before;
+}
+
 static void nameCulprits(uint64_t waited)
 {
     char text[256];
@@ -41,8 +52,7 @@ static void nameCulprits(uint64_t waited)
         n += snprintf(text + n, sizeof text - (size_t)n, " thread %lu (capability %u)",
                       (unsigned long)((Task *)holder)->id, i);
     }
-    if (hostConfig.longStopHook) hostConfig.longStopHook(hostConfig.longStopCtx, text);
-    else logLine(RTS_LOG_WARNING, "%s", text);
+    tellOfLongStop(text);
 }
 
 static void waitForAll(uint64_t began)

@@ -613,7 +613,7 @@ static void dropSubmission(Submission *s)
     rtsFree(s);
 }
 
-/* timed: its timer runs, if it has one. */
+/* timed: there is a timekeeper, and its timer runs, if it has one. */
 static RtsStatus accept(Submission *s, bool timed)
 {
     RtsStatus status = timed ? RTS_OK : RTS_NO_MEMORY;
@@ -642,7 +642,8 @@ RtsStatus rts_submit(const RtsSubmission *submission, RtsInCallHandle *handle)
     /* Release: others may be looking for it to cancel the submission; and it may end before this returns. */
     if (handle != NULL) __atomic_store_n(handle, s->result.handle, __ATOMIC_RELEASE);
     uint64_t deadline = s->budget->deadline;
-    status = accept(s, deadline == NO_DEADLINE || startTimer(&s->budget->timer, deadline));
+    /* Where no worker can be had, it waits for a tick: nobody may ever call in. */
+    status = accept(s, (ticking || canTick()) && (deadline == NO_DEADLINE || startTimer(&s->budget->timer, deadline)));
     if (status == RTS_OK) {
         wantTicks();
         return RTS_OK;

@@ -71,21 +71,28 @@ static HaskellObj takeThrown(Capability *cap, StgTSO *tso)
     return exception;
 }
 
-/* What the nursery owed to it when it left a capability.  true: HeapOverflow is due, whatever the mask.  Where something is about to be given back it is
- * the next allocation that says whether that was enough. */
+/* What the nursery owed to it when it left a capability.  true: HeapOverflow is due, whatever the mask.  Where there is no room still, and another
+ * collection may find some, the nursery that it has now owes it the same. */
 #define PENDING_DEBTS (PENDING_OVERFLOWED | PENDING_REFUSED)
-static bool takeDebts(StgTSO *tso)
+static bool takeDebts(StgTSO *tso, Nursery *nursery)
 {
     uint32_t before = atomic_fetch_and_explicit(&tso->pending, ~(uint32_t)PENDING_DEBTS, memory_order_relaxed);
-    return before & PENDING_REFUSED || (before & PENDING_OVERFLOWED && isHeapOverLimit() && !isReleasePending());
+    if (before & PENDING_REFUSED) return true;
+    if (!isHeapOverLimit()) return false;
+    if (isHeapFullForGood()) return true;
+    nursery->overflowed = true;
+    nursery->wantCollection(nursery);
+    return false;
 }
 
 /* The exception that is to be raised now; NULL: none, or none that may. */
 static HaskellObj takePending(Stack *stack, bool interrupted)
 {
     StgTSO *tso = stack->tso;
-    if (atomic_load_explicit(&tso->pending, memory_order_relaxed) & PENDING_DEBTS && takeDebts(tso))
+    if (atomic_load_explicit(&tso->pending, memory_order_relaxed) & PENDING_DEBTS && takeDebts(tso, &stack->cap->nursery)) {
+        noteReleased();
         return &capstan_HeapOverflow_closure;
+    }
     /* Who waits for ever cannot be left to wait. */
     bool lost = interrupted && atomic_load_explicit(&tso->pending, memory_order_relaxed) & (PENDING_DEADLOCK | PENDING_LOOP);
     if (!lost && (stack->mask == MASKED_UNINTERRUPTIBLE || (stack->mask != UNMASKED && !interrupted))) return NULL;

@@ -73,7 +73,7 @@ static struct Timekeeper {
     uint64_t lookAt;              /* the next look.  Stays when the last wait ends: waits that come and go need not interrupt the thread each time */
 } keeper = NOTHING_KEPT;
 
-_Atomic bool ticking;
+_Atomic bool ticking, ticksOwed;
 
 /* ---------------------------------------------------------------- the thread, from outside */
 
@@ -465,18 +465,33 @@ static void lookForClosed(uint64_t now)
 
 /* ---------------------------------------------------------------- ticks */
 
+/* Context: there is a thread. */
+static void beginTicks(uint64_t now)
+{
+    atomic_store_explicit(&ticksOwed, false, memory_order_relaxed);
+    if (atomic_load_explicit(&ticking, memory_order_relaxed)) return;
+    atomic_store_explicit(&ticking, true, memory_order_relaxed);
+    keeper.tickAt = now + keeper.tickNanos;
+    wakeThreadBy(keeper.tickAt);
+}
+
 void wantTicksSlow(void)
 {
     acquireLock(&timeLock);
     uint64_t now = osMonotonicNanos();
-    if (keeper.running && now >= keeper.retryTicksAt && !atomic_load_explicit(&ticking, memory_order_relaxed)) {
-        if (makeSureOfThread()) {
-            atomic_store_explicit(&ticking, true, memory_order_relaxed);
-            keeper.tickAt = now + keeper.tickNanos;
-            wakeThreadBy(keeper.tickAt);
-        } else keeper.retryTicksAt = now + keeper.tickNanos;
+    if (keeper.running && now >= keeper.retryTicksAt) {
+        if (makeSureOfThread()) beginTicks(now);
+        else keeper.retryTicksAt = now + keeper.tickNanos;
     }
     releaseLock(&timeLock);
+}
+
+bool canTick(void)
+{
+    acquireLock(&timeLock);
+    bool can = makeSureOfThread();
+    releaseLock(&timeLock);
+    return can;
 }
 
 /* Calls onTick; whether ticks go on.  How they end (Dekker's way):
@@ -547,6 +562,7 @@ static void runTimekeeper(void *unused)
         fireTimers(now);
         lookForClosed(now);
         doTick(now);
+        if (atomic_load_explicit(&ticksOwed, memory_order_relaxed)) beginTicks(now);
         if (keeper.running) sleepOnce(event);
     }
     releaseLock(&timeLock);
@@ -581,6 +597,7 @@ static void resetKeeper(void)
     osClosePoller(&keeper.poller);
     keeper = (struct Timekeeper)NOTHING_KEPT;
     atomic_store_explicit(&ticking, false, memory_order_relaxed);
+    atomic_store_explicit(&ticksOwed, false, memory_order_relaxed);
 }
 
 void stopTimekeeper(void)

@@ -60,6 +60,16 @@ static inline void wantTicks(void)
     if (!atomic_load_explicit(&ticking, memory_order_relaxed)) wantTicksSlow();
 }
 
+/* Can there be ticks: is there a thread for them, or could it be made now? */
+bool canTick(void);
+/* Ticks are wanted by who may hold the time lock, or one that comes after it.  The timekeeper begins them before it sleeps again; others that may have set it say
+ * wantOwedTicks when they hold none of these locks any more.  Relaxed: who set it looks. */
+extern _Atomic bool ticksOwed;
+static inline void wantOwedTicks(void)
+{
+    if (atomic_load_explicit(&ticksOwed, memory_order_relaxed)) wantTicks();
+}
+
 /* Start: remembers the settings, makes no thread.  tickNanos 0: there are no ticks.  Context: startup, after osMembarrierInit. */
 void initTimekeeper(uint64_t tickNanos, bool (*onTick)(void));
 /* Stop: no function of anybody runs any more when this returns; nodes still waiting are forgotten (their owners are gone; of one that is

@@ -65,6 +65,7 @@ static void lookAtTaskStacks(Task *task, void *suspect)
     if (task->calling != NULL) lookAtOwnStack(task->calling, s);
     if (isCFinalizerRunning()) accuse(s, "C finalizers are being called");
     if (isReleaseRunning()) accuse(s, "a collection is still telling the host");
+    if (haveExternalReleases() || externalsRunning != 0) accuse(s, "release functions are being called");
 }
 
 /* ---- The search: everything that the roots reach, with the world stopped ---- */
@@ -209,8 +210,12 @@ RtsStatus rts_forgetStatics(const void *lo, const void *hi)
         reportError(status, "rts_forgetStatics: %s", rts_statusText(status));
         return status;
     }
+    /* What the host hears of the collection is no place to leave half of it. */
+    int cancelState;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelState);
     status = forget(lo, hi);
     if (status == RTS_OK) unpinModulesIn(lo, hi);
+    pthread_setcancelstate(cancelState, &cancelState);
     retireTemporary();
     return status;
 }
@@ -223,6 +228,7 @@ static _Atomic uint32_t unloading; /* 1: one thread is at it; who comes then lea
 static RtsStatus searchStacks(const void *lo, const void *hi, const char **found)
 {
     Suspect s = { (uintptr_t)lo, (uintptr_t)hi - (uintptr_t)lo, NULL, NULL };
+    if (runtimeIsEnding) accuse(&s, "the runtime is ending, and has finalizers still to call"); /* it tries again itself */
     eachTask(lookAtTaskStacks, &s);
     *found = s.found;
     return s.found != NULL ? RTS_BUSY : RTS_OK;

@@ -147,6 +147,7 @@ static HaskellObj fillBytes(StgWord *p, const void *bytes, size_t length)
     if (b == NULL) return CAPSTAN_POISON;
     b->info = &capstan_BYTES_info;
     b->length = length;
+    if (length % sizeof(StgWord) != 0) p[byteArrayWords(length) - 1] = 0; /* what is left of the last word is nobody else's */
     if (bytes != NULL) memcpy(b->bytes, bytes, length);
     else memset(b->bytes, 0, length);
     return (HaskellObj)b;

@@ -1,6 +1,5 @@
 #include "weak.h"
 
-#include "base/sort.h"
 #include "exception.h"
 #include "gc/fields.h"
 #include "os/memory.h"
@@ -14,6 +13,7 @@ static struct {
     Weak *young, *old;           /* [stopped] */
     Weak *unseen, *seen;         /* [stopped] during a collection, of the lists that it looks at: key not found alive yet; all others */
     bool begun;                  /* [stopped] these two are set up */
+    Weak *early;                 /* [stopped] of the old ones: visitEarly goes on here */
     Weak *_Atomic dueFirst, *dueLast; /* [stopped, or who holds a capability and the lock] */
     CFinalizer *_Atomic cFirst, *cLast; /* [lock: weaks] due */
     _Atomic uint64_t numbers;
@@ -21,6 +21,9 @@ static struct {
 } weaks = { .lock = LOCK_INIT(RANK_WEAKS) };
 
 uint64_t keyLooks;
+
+/* How many visitEarly looks at. */
+#define EARLY 64
 
 /* ---- Shared with the other tables ---- */
 
@@ -143,7 +146,7 @@ static void makeCDue(CFinalizer *list, const void *owner)
     releaseLock(&weaks.lock);
 }
 
-bool haveDueCFinalizers(void) { return atomic_load_explicit(&weaks.cFirst, memory_order_relaxed) != NULL; }
+bool haveDueCFinalizers(void) { return atomic_load_explicit(&weaks.cFirst, memory_order_acquire) != NULL; }
 
 bool isCFinalizerRunning(void) { return weaks.running != 0; }
 
@@ -164,10 +167,9 @@ static CFinalizer *takeCDue(const void *owner, bool all)
             leftLast = c;
         }
     }
+    if (taken != NULL) weaks.running++; /* first: who misses it in the list finds it here */
     weaks.cFirst = left;
     weaks.cLast = leftLast;
-    /* Under the lock: what was taken counts as running before anybody can miss it (endWeaks). */
-    if (taken != NULL) weaks.running++;
     releaseLock(&weaks.lock);
     return taken;
 }
@@ -193,6 +195,7 @@ static void endRun(void *arg)
     /* Else one of them forked, and this is the child, where nothing was running. */
     if (run->epoch != currentEpoch) return;
     makeCDue(run->left, NULL);
+    noteReleased();
     if (--weaks.running == 0) osFutexWake(&weaks.running, INT32_MAX);
 }
 
@@ -216,14 +219,13 @@ void runCFinalizers(const void *owner) { runTaken(takeCDue(owner, false)); }
 /* How long who is out of memory waits for those that others are calling. */
 #define PATIENCE_NANOS 1000000000u
 
-/* Until nobody runs any.  false: that took too long. */
-static bool awaitRunning(void)
+/* Until nobody calls any of these.  false: that takes too long. */
+static bool awaitCalls(_Atomic uint32_t *running, uint64_t until)
 {
-    uint64_t until = osMonotonicNanos() + PATIENCE_NANOS;
-    for (uint32_t n; (n = weaks.running) != 0;) {
+    for (uint32_t n; (n = *running) != 0;) {
         uint64_t now = osMonotonicNanos();
         if (now >= until) return false;
-        osFutexWait(&weaks.running, n, (int64_t)(until - now));
+        osFutexWait(running, n, (int64_t)(until - now));
     }
     return true;
 }
@@ -259,22 +261,26 @@ void *callCFinalizers(void *owner)
     return NULL;
 }
 
-bool isReleasePending(void) { return haveExternalReleases() || haveDueCFinalizers() || isCFinalizerRunning(); }
-
-static void runPending(void *ran)
+bool isReleasePending(void)
 {
-    bool any = haveExternalReleases();
-    runExternalReleases(false);
-    CFinalizer *mine = takeCDue(NULL, false);
-    any |= mine != NULL;
-    runTaken(mine);
-    /* Nothing was left to be called here: then others call them.  Those of an owner may be left over. */
-    *(bool *)ran = any || (awaitRunning() && !haveDueCFinalizers());
+    return haveExternalReleases() || haveDueCFinalizers() || isCFinalizerRunning() || externalsRunning != 0;
 }
-void *callReleases(void *ran)
+
+/* In this order: of what is not pending any more it is noted that it was released. */
+bool isHeapFullForGood(void) { return !isReleasePending() && isHeapFull(); }
+
+static void runPending(void *all)
 {
-    runMarked(runPending, ran);
-    return NULL;
+    runExternalReleases(false);
+    runCFinalizers(NULL); /* those of an owner are left to it */
+    uint64_t until = osMonotonicNanos() + PATIENCE_NANOS;
+    *(bool *)all = awaitCalls(&weaks.running, until) && awaitCalls(&externalsRunning, until);
+}
+void *callReleases(void *answer)
+{
+    bool all;
+    runMarked(runPending, &all);
+    return all ? answer : NULL;
 }
 
 /* ---- Finalizing by hand ---- */
@@ -420,10 +426,61 @@ static bool visitLiveWeaks(Visitor *v)
     return any;
 }
 
-static bool isOlder(const void *a, const void *b) { return ((const Weak *)a)->number < ((const Weak *)b)->number; }
+static void visitParts(Visitor *v, void *owner, void *item)
+{
+    Weak *w = item;
+    visitRoot(v, &w->value);
+    if (w->finalizer != NULL) visitRoot(v, &w->finalizer);
+}
 
-/* In the order of creation. */
-static Weak *sortWeaks(Weak *list) { return sortList(list, offsetof(Weak, next), isOlder); }
+/* Old ones stay in that list up to the next major collection or the end of a marking. */
+static bool visitEarlyWeaks(Visitor *v, bool first)
+{
+    if (first) weaks.early = weaks.old;
+    for (unsigned i = 0; i < EARLY && weaks.early != NULL; i++, weaks.early = weaks.early->next)
+        if (weaks.early->value != NULL && isMarkedAlive(weaks.early->key)) visitParts(v, NULL, weaks.early);
+    return weaks.early != NULL;
+}
+
+static void awaitKeys(void)
+{
+    for (Weak *w = weaks.unseen; w != NULL; w = w->next) {
+        keyLooks++;
+        awaitKey(w->key, whereItIs(w->key) != NULL, false, visitParts, NULL, w);
+    }
+}
+
+/* In the order of creation: merge sort. */
+static Weak *merge(Weak *a, Weak *b)
+{
+    Weak *merged = NULL, **end = &merged;
+    while (a != NULL && b != NULL) {
+        Weak **first = a->number < b->number ? &a : &b;
+        *end = *first;
+        *first = (*first)->next;
+        end = &(*end)->next;
+    }
+    *end = a != NULL ? a : b;
+    return merged;
+}
+
+static Weak *sortWeaks(Weak *list)
+{
+    Weak *runs[64] = { NULL };
+    while (list != NULL) {
+        Weak *run = list;
+        list = list->next;
+        run->next = NULL;
+        unsigned i = 0;
+        for (; runs[i] != NULL; i++) {
+            run = merge(runs[i], run);
+            runs[i] = NULL;
+        }
+        runs[i] = run;
+    }
+    for (unsigned i = 0; i < 64; i++) list = merge(list, runs[i]);
+    return list;
+}
 
 static void visitDeadWeaks(Visitor *v)
 {
@@ -507,7 +564,9 @@ static void visitKeptWeaks(Visitor *v)
     for (Weak *w = weaks.old; w != NULL; w = w->next) visitKeptWeak(v, w, true);
 }
 
-const GcTable weakPointerTable = { .visitLive = visitLiveWeaks, .visitDead = visitDeadWeaks, .sweep = sweepWeaks, .visitKept = visitKeptWeaks };
+const GcTable weakPointerTable = {
+    .visitEarly = visitEarlyWeaks, .visitLive = visitLiveWeaks, .await = awaitKeys, .visitDead = visitDeadWeaks, .sweep = sweepWeaks, .visitKept = visitKeptWeaks
+};
 
 static bool isCodeIn(CFinalizer *list, uintptr_t lo, uintptr_t hi)
 {

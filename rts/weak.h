@@ -66,9 +66,10 @@ void *callCFinalizers(void *owner);
 
 /* C finalizers or release functions of external bytes are due or running: what they give back is counted still. */
 bool isReleasePending(void);
-/* Also the function of a safe call: call those, whoever else would have; if there are none left, wait (not for ever) for who is
- * calling some.  ran: a bool: something was called. */
-void *callReleases(void *ran);
+/* Also the function of a safe call: call those, whoever else would have, and wait (not for ever) for who is calling some.  Returns answer; NULL: that takes too long. */
+void *callReleases(void *answer);
+/* Is none pending, and does isHeapFull say so?  Context: holds a capability, so that no collection comes between. */
+bool isHeapFullForGood(void);
 
 /* Exit: wait for those who run C finalizers, run the C finalizers that are left, and free all records.  Context: nobody holds a capability, threads are
  * forgotten; the Task is marked as finalizing. */
@@ -87,15 +88,10 @@ HaskellObj whatItIs(HaskellObj v);
  * GcTable's functions. */
 HaskellObj whereItIs(HaskellObj obj);
 HaskellObj whereTheSameIs(HaskellObj obj);
-/* Who goes through many records looks so many buckets ahead for what a later one will need, in steps: the record, what it refers to. */
+/* While old objects are being marked: does obj live for certain, and is not young? */
+static inline bool isMarkedAlive(HaskellObj obj) { return rts_isImmediate(obj) || !isInHeap(obj) || (!isYoung(obj) && isJudgedAlive(obj)); }
+/* Who goes through many records looks so many ahead for what whereTheSameIs will need of a later one. */
 #define FETCH_AHEAD 8
-static inline void fetchObject(HaskellObj obj)
-{
-    if (rts_isImmediate(obj) || !isInHeap(obj)) return;
-    __builtin_prefetch(obj);
-    if (heap.judging) __builtin_prefetch(markWordOf(obj));
-}
-/* For whereTheSameIs. */
 static inline void fetchKey(HaskellObj key)
 {
     if (!rts_isImmediate(key) && isInHeap(key)) __builtin_prefetch(heap.judging ? (const void *)markWordOf(key) : key);

@@ -1,8 +1,8 @@
 #include "weak_table.h"
 
-#include "base/sort.h"
 #include "os/memory.h"
 #include "rts/Weak.h"
+#include "slab.h"
 #include "stable_name.h"
 #include "weak.h"
 
@@ -12,11 +12,10 @@ const StgInfoTable capstan_WEAK_TABLE_info = { CLOSURE_WEAK_TABLE, 0, 0, 0, 0, 0
 
 typedef struct Entry_ Entry;
 struct Entry_ {
-    Entry *next;            /* of its bucket */
+    Entry *next;            /* of its bucket, or unused */
     Entry *nextListed;      /* of the listed ones; in a collection, of unseen */
     StgWord hash;           /* [const] */
-    HaskellObj key, value;
-    uint32_t number;        /* [const] in the order of creation, as long as that does not wrap */
+    HaskellObj key, value;  /* key: NULL: unused, or taken out while it was listed */
     bool listed;
 };
 
@@ -27,14 +26,13 @@ struct Table_ {
     Entry **buckets;        /* size of them, a power of two */
     size_t size;
     _Atomic size_t count;
-    uint32_t numbers;       /* given to entries */
+    Slab entries;
     Entry *listed;
     Table *nextYoung;       /* [atomic push] of the young ones */
     bool young;             /* is in that list */
     bool old;               /* [stopped] is in the list of old ones */
     Table *nextOld;         /* [stopped] */
     Entry *unseen;          /* [stopped] of the entries that a collection looks at: key not found alive yet */
-    unsigned passes;        /* [stopped] over unseen that found something alive */
     bool whole;             /* [stopped] none was looked at yet, and all in buckets are to be: they are not in unseen */
 };
 
@@ -43,6 +41,8 @@ static struct {
     Table *old;             /* [stopped] through nextOld */
     Table *working;         /* [stopped] those that this collection looks at, through nextYoung */
     bool begun;             /* [stopped] */
+    Table *early;           /* [stopped] what visitEarly looks at next: of this old table */
+    SlabChunk *earlyChunk;  /* [stopped] these; NULL: the next table */
 } tables;
 
 /* ---- One table, under its lock ---- */
@@ -60,21 +60,31 @@ static void insert(Table *t, Entry *e)
     setCount(t, countOf(t) + 1);
 }
 
+static void giveEntry(Table *t, Entry *e)
+{
+    e->key = e->value = NULL;
+    giveRecord(&t->entries, e);
+}
+
+static void eachEntry(Table *t, void (*f)(Table *t, Entry *e, void *ctx), void *ctx)
+{
+    for (SlabChunk *c = t->entries.chunks; c != NULL; c = c->next)
+        for (Entry *e = firstRecord(c), *end = e + c->count; e < end; e++)
+            if (e->key != NULL) f(t, e, ctx);
+}
+
+static void insertAgain(Table *t, Entry *e, void *unused) { insert(t, e); }
+
 /* false: no memory; nothing was changed. */
 static bool resize(Table *t, size_t size)
 {
-    Entry **old = t->buckets, **new = rtsCalloc(size, sizeof *new);
-    size_t oldSize = t->size;
+    Entry **new = rtsCalloc(size, sizeof *new);
     if (new == NULL) return false;
+    rtsFree(t->buckets);
     t->buckets = new;
     t->size = size;
     setCount(t, 0);
-    for (size_t i = 0; i < oldSize; i++)
-        for (Entry *e = old[i], *next; e != NULL; e = next) {
-            next = e->next;
-            insert(t, e);
-        }
-    rtsFree(old);
+    eachEntry(t, insertAgain, NULL);
     return true;
 }
 
@@ -117,13 +127,17 @@ static Entry **findLink(Table *t, const Sought *s)
     return link;
 }
 
-static void addEntry(Table *t, Entry *e)
+/* NULL: no memory. */
+static Entry *addEntry(Table *t, StgWord hash, HaskellObj key, HaskellObj value)
 {
+    Entry *e = takeRecord(&t->entries);
+    if (e == NULL) return NULL;
     /* Without memory for more buckets the chains grow longer. */
     if (countOf(t) >= t->size) resize(t, 2 * t->size);
-    e->number = t->numbers++;
+    *e = (Entry){ .hash = hash, .key = key, .value = value };
     insert(t, e);
     listIfYoung(t, e);
+    return e;
 }
 
 /* The entry is out of its bucket.  One that is listed stays in that list without a key, for the collector to free. */
@@ -131,7 +145,7 @@ static void dropEntry(Table *t, Entry *e)
 {
     setCount(t, countOf(t) - 1);
     if (e->listed) e->key = e->value = NULL;
-    else rtsFree(e);
+    else giveEntry(t, e);
 }
 
 /* ---- The operations ---- */
@@ -174,20 +188,17 @@ static bool seekObject(Capability *cap, HaskellObj key, bool make, Sought *s)
 /* The entry that is there, or a new one; NULL: no memory. */
 static Entry *findOrAdd(Capability *cap, Table *t, const Sought *s, HaskellObj key, HaskellObj value, bool replace)
 {
-    Entry *fresh = rtsMalloc(sizeof *fresh);
     lockRecord(&t->lock);
     Entry *e = *findLink(t, s);
-    if (e != NULL && replace) {
+    if (e == NULL && prepareRecord(&t->entries, sizeof *e, &t->lock)) e = *findLink(t, s);
+    if (e == NULL) {
+        e = addEntry(t, s->hash, key, value);
+    } else if (replace) {
         e->value = value;
         listIfYoung(t, e);
-    } else if (e == NULL && fresh != NULL) {
-        e = fresh;
-        *e = (Entry){ .hash = s->hash, .key = key, .value = value };
-        addEntry(t, e);
     }
     unlockRecord(&t->lock);
-    if (e == NULL) refuseAllocation(&cap->nursery, sizeof *fresh);
-    if (e != fresh) rtsFree(fresh);
+    if (e == NULL) refuseAllocation(&cap->nursery, sizeof *e);
     return e;
 }
 
@@ -280,19 +291,23 @@ size_t rts_weakTableSize(HaskellObj table)
     return t == NULL ? 0 : countOf(t);
 }
 
+static void copyEntry(Table *t, Entry *e, void *arg)
+{
+    StgArray *array = arg;
+    array->elems[array->length++] = e->key;
+    array->elems[array->length++] = e->value;
+}
+
 /* false: there are more than the array has room for. */
 static bool copyEntries(Table *t, StgArray *array)
 {
-    size_t n = 0;
     lockRecord(&t->lock);
     bool fits = 2 * countOf(t) <= array->length;
-    for (size_t i = 0; fits && i < t->size; i++)
-        for (Entry *e = t->buckets[i]; e != NULL; e = e->next) {
-            array->elems[n++] = e->key;
-            array->elems[n++] = e->value;
-        }
+    if (fits) {
+        array->length = 0;
+        eachEntry(t, copyEntry, array);
+    }
     unlockRecord(&t->lock);
-    if (fits) array->length = n;
     return fits;
 }
 
@@ -309,19 +324,16 @@ HaskellObj rts_weakTableEntries(Capability *cap, HaskellObj table)
 /* ---- Collections ---- */
 
 /* Those that were taken out while they were listed are in no bucket. */
-static void freeTakenOut(Entry *list)
+static void giveTakenOut(Table *t)
 {
-    for (Entry *e = list, *next; e != NULL; e = next) {
-        next = e->nextListed;
-        if (e->key == NULL) rtsFree(e);
-    }
+    for (Entry *e = t->listed; e != NULL; e = e->nextListed)
+        if (e->key == NULL) giveEntry(t, e);
 }
 
 static void beginTable(Table *t, bool minor)
 {
-    if (!minor) freeTakenOut(t->listed);
+    if (!minor) giveTakenOut(t);
     t->whole = !minor;
-    t->passes = 0;
     t->unseen = minor ? t->listed : NULL;
     t->listed = NULL;
 }
@@ -361,16 +373,11 @@ static void lookLater(Table *t, Entry *e)
     t->unseen = e;
 }
 
-static bool isOlder(const void *a, const void *b) { return ((const Entry *)a)->number < ((const Entry *)b)->number; }
-
-/* So many passes that found something alive tell of chains; what came out of buckets is then brought into the order of creation, once. */
-#define CHAIN_PASSES 3
-
 /* again: what lives by one is followed before the next is looked at; each pass goes the other way than the one before.  See: visitLiveWeaks. */
 static bool seeUnseen(Visitor *v, Table *t, bool again)
 {
     bool any = false;
-    Entry *all = t->passes == CHAIN_PASSES ? sortList(t->unseen, offsetof(Entry, nextListed), isOlder) : t->unseen;
+    Entry *all = t->unseen;
     t->unseen = NULL;
     for (Entry *e = all, *next; e != NULL; e = next) {
         next = e->nextListed;
@@ -381,35 +388,23 @@ static bool seeUnseen(Visitor *v, Table *t, bool again)
         any = true;
         if (again) followNear(v);
     }
-    t->passes += any;
     return any;
 }
 
-/* Each entry of a large table is a miss, and so is what it refers to.  See: FETCH_AHEAD. */
-static void fetchBucket(Table *t, size_t i)
-{
-    const Entry *e;
-    if (i + 3 * FETCH_AHEAD < t->size && (e = t->buckets[i + 3 * FETCH_AHEAD]) != NULL) __builtin_prefetch(e);
-    if (i + 2 * FETCH_AHEAD < t->size && (e = t->buckets[i + 2 * FETCH_AHEAD]) != NULL) {
-        __builtin_prefetch(e->next);
-        fetchKey(e->key);
-        fetchObject(e->value);
-    }
-    if (i + FETCH_AHEAD >= t->size || (e = t->buckets[i + FETCH_AHEAD]) == NULL || (e = e->next) == NULL) return;
-    fetchKey(e->key);
-    fetchObject(e->value);
-}
-
-static bool seeBuckets(Visitor *v, Table *t)
+static bool seeWhole(Visitor *v, Table *t)
 {
     bool any = false;
     t->whole = false;
-    for (size_t i = 0; i < t->size; i++) {
-        fetchBucket(t, i);
-        for (Entry *e = t->buckets[i]; e != NULL; e = e->next)
+    for (SlabChunk *c = t->entries.chunks; c != NULL; c = c->next)
+        for (Entry *e = firstRecord(c), *end = e + c->count; e < end; e++) {
+            if (end - e > FETCH_AHEAD) {
+                fetchKey(e[FETCH_AHEAD].key);
+                fetchKey(e[FETCH_AHEAD].value);
+            }
+            if (e->key == NULL) continue;
             if (seeEntry(v, t, e)) any = true;
             else lookLater(t, e);
-    }
+        }
     return any;
 }
 
@@ -418,8 +413,74 @@ static bool visitLiveTables(Visitor *v)
     bool any = false, again = tables.begun;
     if (!again) begin(v->minor);
     for (Table *t = tables.working; t != NULL; t = t->nextYoung)
-        if ((t->whole || t->unseen != NULL) && forwardedTo(t->object) != NULL) any |= t->whole ? seeBuckets(v, t) : seeUnseen(v, t, again);
+        if ((t->whole || t->unseen != NULL) && forwardedTo(t->object) != NULL) any |= t->whole ? seeWhole(v, t) : seeUnseen(v, t, again);
     return any;
+}
+
+static void visitIfMarked(Visitor *v, SlabChunk *c)
+{
+    for (Entry *e = firstRecord(c), *end = e + c->count; e < end; e++)
+        if (e->key != NULL && isMarkedAlive(e->key)) visitRoot(v, &e->value);
+}
+
+static void turnToEarly(Table *t)
+{
+    tables.early = t;
+    tables.earlyChunk = t != NULL && isMarkedAlive(t->object) ? t->entries.chunks : NULL;
+}
+
+/* Old tables, and chunks, go at the ends of markings and in major collections only. */
+static bool visitEarlyTables(Visitor *v, bool first)
+{
+    if (first) turnToEarly(tables.old);
+    if (tables.early == NULL) return false;
+    if (tables.earlyChunk == NULL) {
+        turnToEarly(tables.early->nextOld);
+        return true;
+    }
+    visitIfMarked(v, tables.earlyChunk);
+    tables.earlyChunk = tables.earlyChunk->next;
+    return true;
+}
+
+static void visitValue(Visitor *v, void *table, void *entry)
+{
+    if (forwardedTo(((Table *)table)->object) != NULL) visitRoot(v, &((Entry *)entry)->value);
+}
+
+static bool isKeyFound(const Entry *e)
+{
+    keyLooks++;
+    return e->key != NULL && whereTheSameIs(e->key) != NULL;
+}
+
+/* f of each entry that visitLive would look at. */
+static void eachUnseen(Table *t, void (*f)(Table *t, Entry *e, void *ctx), void *ctx)
+{
+    for (Entry *e = t->unseen; e != NULL; e = e->nextListed) f(t, e, ctx);
+    if (t->whole) eachEntry(t, f, ctx);
+}
+
+static void visitIfFound(Table *t, Entry *e, void *visitor)
+{
+    if (isKeyFound(e)) visitRoot(visitor, &e->value);
+}
+
+static void visitValues(Visitor *v, void *table, void *nothing) { eachUnseen(table, visitIfFound, v); }
+
+static void awaitEntry(Table *t, Entry *e, void *nothing)
+{
+    if (e->key != NULL) awaitKey(e->key, isKeyFound(e), true, visitValue, t, e);
+}
+
+/* An entry's value lives once both table and key do, whichever is found last.  Where several threads reach them at once the next pass may have to find it. */
+static void awaitKeys(void)
+{
+    for (Table *t = tables.working; t != NULL; t = t->nextYoung) {
+        if (!t->whole && t->unseen == NULL) continue;
+        if (forwardedTo(t->object) == NULL) awaitKey(t->object, false, true, visitValues, t, NULL);
+        eachUnseen(t, awaitEntry, NULL);
+    }
 }
 
 static void unlinkEntry(Table *t, Entry *e)
@@ -430,31 +491,31 @@ static void unlinkEntry(Table *t, Entry *e)
     setCount(t, countOf(t) - 1);
 }
 
-static void sweepEntries(Table *t)
+static bool isUsed(const void *entry) { return ((const Entry *)entry)->key != NULL; }
+
+static void sweepEntries(Table *t, bool minor)
 {
     for (Entry *e = t->unseen, *next; e != NULL; e = next) {
         next = e->nextListed;
         if (e->key != NULL) unlinkEntry(t, e);
-        rtsFree(e);
+        giveEntry(t, e);
     }
     t->unseen = NULL;
     while (t->size > FIRST_BUCKETS && countOf(t) < t->size / 4 && resize(t, t->size / 2)) {}
+    if (minor || countOf(t) >= t->entries.room / 4) return;
+    forgetUnused(&t->entries);
+    trimSlab(&t->entries, sizeof(Entry), isUsed);
 }
 
-/* Its object is dead.  All entries are in buckets, but for those taken out while they were listed, which are in unseen if they are not freed yet. */
+/* Its object is dead. */
 static void freeTable(Table *t)
 {
-    freeTakenOut(t->unseen);
-    for (size_t i = 0; i < t->size; i++)
-        for (Entry *e = t->buckets[i], *next; e != NULL; e = next) {
-            next = e->next;
-            rtsFree(e);
-        }
+    freeSlab(&t->entries);
     rtsFree(t->buckets);
     rtsFree(t);
 }
 
-static void sweepTable(Table *t)
+static void sweepTable(Table *t, bool minor)
 {
     t->object = forwardedTo(t->object);
     t->young = false;
@@ -462,7 +523,7 @@ static void sweepTable(Table *t)
         if (!t->old) freeTable(t); /* else with the list */
         return;
     }
-    sweepEntries(t);
+    sweepEntries(t, minor);
     bool old = !isYoung(t->object);
     if (old && !t->old) {
         t->old = true;
@@ -476,7 +537,7 @@ static void sweepTables(bool minor)
 {
     for (Table *t = tables.working, *next; t != NULL; t = next) {
         next = t->nextYoung;
-        sweepTable(t);
+        sweepTable(t, minor);
     }
     tables.working = NULL;
     tables.begun = false;
@@ -493,26 +554,26 @@ static void sweepTables(bool minor)
 
 /* ---- Who looks at everything: entries of tables that can be reached or are young, with keys that may be dead, but not gone ---- */
 
-static void visitKeptEntries(Visitor *v, Table *t)
+static void visitKeptEntry(Table *t, Entry *e, void *visitor)
 {
-    for (size_t i = 0; i < t->size; i++)
-        for (Entry *e = t->buckets[i]; e != NULL; e = e->next) {
-            HaskellObj key = e->key, value = e->value;
-            if (v->checks) visitRoot(v, &key);
-            visitRoot(v, &value);
-            if (v->checks && !e->listed && (isYoung(key) || isYoung(value)))
-                v->missed(v, e, "an entry of a weak table that is not listed has something young");
-        }
+    Visitor *v = visitor;
+    HaskellObj key = e->key, value = e->value;
+    if (v->checks) visitRoot(v, &key);
+    visitRoot(v, &value);
+    if (v->checks && !e->listed && (isYoung(key) || isYoung(value)))
+        v->missed(v, e, "an entry of a weak table that is not listed has something young");
 }
 
 static void visitKeptTables(Visitor *v)
 {
-    for (Table *t = tables.young; t != NULL; t = t->nextYoung) visitKeptEntries(v, t);
+    for (Table *t = tables.young; t != NULL; t = t->nextYoung) eachEntry(t, visitKeptEntry, v);
     for (Table *t = tables.old; t != NULL; t = t->nextOld)
-        if (!t->young) visitKeptEntries(v, t);
+        if (!t->young) eachEntry(t, visitKeptEntry, v);
 }
 
-const GcTable weakTableTable = { .visitLive = visitLiveTables, .sweep = sweepTables, .visitKept = visitKeptTables };
+const GcTable weakTableTable = {
+    .visitEarly = visitEarlyTables, .visitLive = visitLiveTables, .await = awaitKeys, .sweep = sweepTables, .visitKept = visitKeptTables
+};
 
 /* ---- Exit ---- */
 
@@ -521,7 +582,6 @@ void freeWeakTables(void)
     Table *young = atomic_exchange_explicit(&tables.young, NULL, memory_order_acquire);
     for (Table *t = young, *next; t != NULL; t = next) {
         next = t->nextYoung;
-        t->unseen = t->listed;
         if (!t->old) freeTable(t);
     }
     for (Table *t = tables.old, *next; t != NULL; t = next) {

@@ -3,6 +3,7 @@
 #include "arch.h"
 #include "base/report.h"
 #include "run.h"
+#include "timekeeper.h"
 
 #include <string.h>
 
@@ -227,6 +228,7 @@ static void withoutNewWorker(void)
     releaseLock(&workers.lock);
     if (task != NULL) sendTask(task);
     else callHost();
+    atomic_store_explicit(&ticksOwed, true, memory_order_relaxed); /* another try may find one */
     if (first) logLine(RTS_LOG_WARNING, "the system refuses a thread for a worker: threads wait for those that there are");
 }
 
@@ -350,6 +352,7 @@ static void runWorker(void *unused)
     Task *task = newWorkerTask();
     if (task == NULL) {
         withoutNewWorker();
+        wantOwedTicks();
         endWorker(false);
         return;
     }

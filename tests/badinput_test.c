@@ -469,10 +469,43 @@ static void test_bad_options(void **state)
         { "-N99999999999999999999999", "-N" },              { "-A99999999999999999999999g", "-A" },
         { "--verify-heap=3", "--verify-heap=3" },           { "-A64m -M64m", "-M" },
     };
+    /* What is expected instead. */
+    static const char *const ranges[][2] = {
+        { "--idle-gc", "expected --idle-gc=<microseconds, 1 to 1000000000>" },  { "--idle-gc=0", "expected --idle-gc=<microseconds, 1 to 1000000000>" },
+        { "--idle-gc=", "expected --idle-gc=<microseconds" },                   { "--idle-gc=1000000001", "1 to 1000000000" },
+        { "--long-stop", "expected --long-stop=<microseconds" },                { "--long-stop=0", "1 to 1000000000" },
+        { "--debug-numa", "expected --debug-numa=<number of nodes, 1 to 65536>" }, { "--debug-numa=0", "1 to 65536" },
+        { "--debug-numa=65537", "1 to 65536" },                                 { "--quantum=0", "1 to 10000000" },
+        { "--quantum=10000001", "1 to 10000000" },                              { "--slice=99", "100 to 10000000" },
+        { "--workers=0", "1 to 1000000" },                                      { "--spare-workers=0", "1 to 1000000" },
+        { "--submit-queue=0", "1 to 1073741824" },                              { "--idle-gcx", "expected one of" },
+        { "--idle", "expected one of" },                                        { "--stats-json=", "expected --stats-json or --stats-json=<file" },
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) expectBadOption(cases[i][0], cases[i][1]);
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) expectBadOption(ranges[i][0], ranges[i][1]);
     assert_int_equal(startHooked(1), RTS_OK);
     assert_int_equal(callWell(), 42);
     hs_exit();
+}
+
+/* Names of files that there is no room for are refused, however long they are, and so is what only looks right if the rest is left out. */
+static void test_long_options(void **state)
+{
+    static const struct { const char *begins, *named; } cases[] = { { "-s", "255 bytes at most" }, { "--stats-json=", "255 bytes at most" } };
+    char option[2000];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (size_t length = 256; length < 1500; length += length < 310 ? 1 : 100) {
+            snprintf(option, sizeof option, "%s%0*d", cases[i].begins, (int)length, 0);
+            expectBadOption(option, cases[i].named);
+            char *args[] = { "prog", "+RTS", option, NULL }, **argv = args, message[300];
+            int argc = 3;
+            RtsConfig config = hookedConfig(1);
+            config.rts_opts_enabled = RtsOptsAll;
+            assert_int_equal(rts_startArgs(&config, &argc, &argv, message, sizeof message), RTS_BAD_OPTION);
+            assert_non_null(strstr(message, cases[i].named));
+        }
+    snprintf(option, sizeof option, "-N%0297dx", 2);
+    expectBadOption(option, "-N0");
 }
 
 static void test_good_options(void **state)
@@ -752,7 +785,7 @@ int main(void)
         TEST(test_unlock_not_held),      TEST(test_unlock_in_safe_call),   TEST(test_unlock_in_unsafe_call),
         TEST(test_out_of_order),         TEST(test_not_holder),            TEST(test_inside_incall),
         TEST(test_status_hook_returns),  TEST(test_no_status),             TEST(test_default_status_hook),
-        TEST(test_uncaught),             TEST(test_bad_options),           TEST(test_good_options),
+        TEST(test_uncaught),             TEST(test_bad_options),           TEST(test_long_options),          TEST(test_good_options),
         TEST(test_bad_config),           TEST(test_command_line),          TEST(test_environment),
         TEST(test_any_stable_ptr),       TEST(test_stale_stable_ptr),      TEST(test_wrong_kinds),
         TEST(test_out_of_range),         TEST(test_lock_in_finalizer),

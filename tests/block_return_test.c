@@ -2,13 +2,12 @@
  * The memory that the heap is made of, and the operating system: what is free goes back, by a clock of the test's own; what is refused leaves all as it was.
  */
 #include "blocks.h"
+#include "child.h"
 #include "emulated.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 /* ---- Giving back ---- */
 
@@ -123,6 +122,22 @@ static void testDecayMeetsUse(void **state)
     runDecay(9 * SECOND, next, 20 * SECOND);
     assert_int_equal(committedBytes(), (32 + 4) * MIB);
     for (unsigned i = 1; i < 64; i += 2) assert_true(isStamped(b[i], i));
+    end();
+}
+
+/* Two look at the clock, and the later one has the lock first: that is no second tick for the other. */
+static void testDecayComesLate(void **state)
+{
+    begin(1, 0);
+    trimBlocks(0, 5 * SECOND);
+    burst(64);
+    trimBlocks(0, 6 * SECOND);
+    decayBlocks(6 * SECOND - 1000);
+    assert_int_equal(megas.dueMegas, 0);
+    decayBlocks(7 * SECOND - 1);
+    assert_int_equal(committedBytes(), 64 * MIB);
+    decayBlocks(7 * SECOND);
+    assert_int_equal(committedBytes(), 4 * MIB);
     end();
 }
 
@@ -273,16 +288,6 @@ static int inLittleSpace(size_t bytes)
     return count >= 63 * 16 && checkBlocks() == NULL ? 0 : 3;
 }
 
-static int inChild(int (*run)(size_t bytes), size_t bytes)
-{
-    int status = -1;
-    pid_t child = fork();
-    if (child == 0) _exit(run(bytes));
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
-
 static void testLittleAddressSpace(void **state)
 {
 #if defined(CAPSTAN_ASAN) || defined(CAPSTAN_TSAN)
@@ -290,9 +295,9 @@ static void testLittleAddressSpace(void **state)
 #endif
     SKIP_EMULATED(LIMITS_NO_ADDRESSES);
     assert_true(topologyInit(1, NULL, 0));
-    assert_int_equal(inChild(inLittleSpace, 600 * MIB), 0);
-    assert_int_equal(inChild(inLittleSpace, 40 * MIB), 0);
-    assert_int_equal(inChild(inLittleSpace, 16 * MIB), 1);
+    assert_int_equal(statusOfChild(inLittleSpace, 600 * MIB), 0);
+    assert_int_equal(statusOfChild(inLittleSpace, 40 * MIB), 0);
+    assert_int_equal(statusOfChild(inLittleSpace, 16 * MIB), 1);
     topologyDestroy();
 }
 
@@ -318,6 +323,7 @@ int main(void)
         cmocka_unit_test(testDecay),
         cmocka_unit_test(testDecayKeepsWhatIsUsed),
         cmocka_unit_test(testDecayMeetsUse),
+        cmocka_unit_test(testDecayComesLate),
         cmocka_unit_test(testTrimNow),
         cmocka_unit_test(testClear),
         cmocka_unit_test(testRefusedAtStart),

@@ -215,6 +215,7 @@ static void *takeAndFree(void *arg)
         unsigned slot = (unsigned)rand_r(&seed) % 50;
         if (held[slot] != NULL) {
             if (!isStamped(held[slot], (StgWord)arg)) return "another thread wrote into a block";
+            if (!isAllocated(held[slot]->start)) return "a block in use counts as free";
             freeBlocks(held[slot]);
             held[slot] = NULL;
         } else {

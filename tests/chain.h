@@ -16,4 +16,30 @@ static inline void collectChain(bool major, HsInt n)
     if (!SLOW_BUILD) assert_in_range(keyLooks - before, 0, 20 * (uint64_t)n + 1000);
 }
 
+/* ---- Old objects are marked, if there are enough of them that they would not be copied ---- */
+
+static inline HsStablePtr makeBallast(void)
+{
+    Capability *cap = rts_lock();
+    HsStablePtr ballast = keep(rts_mkBytes(cap, NULL, 16 << 20));
+    rts_unlock(cap);
+    return ballast;
+}
+
+/* Context: nothing is being marked. */
+static inline void startMarkingOld(void)
+{
+    heap.majorAt = SIZE_MAX;
+    heap.oldAt = 0;
+    rts_performMinorGC();
+    assert_true(heap.marking);
+}
+
+static inline void endMarkingOld(void)
+{
+    heap.majorAt = SIZE_MAX;
+    for (int i = 0; i < 1000 && heap.marking; i++) rts_performMinorGC();
+    assert_false(heap.marking);
+}
+
 #endif

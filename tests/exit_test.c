@@ -589,6 +589,113 @@ static void test_exit_under_hammers(void **state)
     assert_true(good > 0);
 }
 
+/* ---- Cancellation ---- */
+
+static _Atomic int passed; /* points at which a thread might have been cancelled */
+
+static void pass(void)
+{
+    atomic_fetch_add(&passed, 1);
+    pauseCancellably();
+}
+static void passAtExit(void *ctx) { pass(); }
+static void passInFinalizer(void *ctx, void *ptr) { pass(); }
+static void passInRelease(void *ctx, void *bytes) { pass(); }
+static void passInLine(void *ctx, RtsLogLevel level, const char *line) { pass(); }
+static void passInResult(void *ctx, const RtsResult *result) { pass(); }
+
+CAPSTAN_IO(sleepLong)
+{
+    rts_threadDelay(stack, 1000000000);
+    return CAPSTAN_UNIT;
+}
+
+static void leaveThingsToTheEnd(void)
+{
+    static char bytes[64];
+    RtsSubmission submission = RTS_SUBMISSION_INIT;
+    Capability *cap = rts_lock();
+    HaskellObj external = rts_mkBytesExternal(cap, bytes, sizeof bytes, passInRelease, NULL);
+    assert_true(rts_addCFinalizerToWeak(cap, rts_mkWeakNoFinalizer(cap, external, CAPSTAN_UNIT), passInFinalizer, NULL, NULL));
+    getStablePtr((StgPtr)external);
+    rts_unlock(cap);
+    submission.function = &sleepLong_closure;
+    submission.done = passInResult;
+    assert_int_equal(rts_submit(&submission, NULL), RTS_OK);
+}
+
+/* Its statistics cannot be written, which the log hook hears. */
+static void *exitCancelled(void *arg)
+{
+    pthread_cancel(pthread_self());
+    hs_exit();
+    atomic_store((_Atomic int *)arg, 1);
+    pauseCancellably();
+    return NULL;
+}
+
+static void test_cancelled_exit(void **state)
+{
+    for (int i = 0; i < 3; i++) {
+        _Atomic int ended = 0;
+        RtsConfig config = hookedConfig(2);
+        config.onExitHook = passAtExit;
+        config.logHook = passInLine;
+        config.stats = RtsStatsText;
+        snprintf(config.stats_file, sizeof config.stats_file, "/nonexistent/%d", i);
+        assert_int_equal(rts_start(&config, NULL, 0), RTS_OK);
+        leaveThingsToTheEnd();
+        atomic_store(&passed, 0);
+        assert_true(joinThread(spawn(exitCancelled, &ended)) == PTHREAD_CANCELED);
+        assert_int_equal(ended, 1);
+        assert_true(passed >= 5);
+        assert_int_equal(callWell(), -100 + RTS_NOT_STARTED);
+    }
+    assert_int_equal(startHooked(2), RTS_OK);
+    assert_int_equal(callWell(), 42);
+    hs_exit();
+}
+
+/* Statistics on standard error, by the default hooks. */
+static void *useCancelled(void *arg)
+{
+    static char text[4096];
+    RTSStats stats;
+    pthread_cancel(pthread_self());
+    hs_init(NULL, NULL);
+    HsInt good = callWell();
+    hs_perform_gc();
+    rts_performMinorGC();
+    rts_clearMemory();
+    getRTSStats(&stats);
+    rts_formatStats(RtsStatsJson, text, sizeof text);
+    hs_lock_stable_ptr_table();
+    hs_unlock_stable_ptr_table();
+    Capability *cap = rts_lock();
+    HsStablePtr mvar = getStablePtr((StgPtr)rts_mkMVar(cap)), other = getStablePtr((StgPtr)CAPSTAN_UNIT);
+    rts_unlock(cap);
+    hs_free_stable_ptr(other);
+    hs_try_putmvar(-1, mvar);
+    rts_setInCallCapability(0, 0);
+    hs_exit();
+    hs_thread_done();
+    atomic_store((_Atomic int *)arg, good == 42);
+    pauseCancellably();
+    return NULL;
+}
+
+static void test_no_cancellation_points(void **state)
+{
+    for (int i = 0; i < 2; i++) { /* the first one's hs_init starts it; the second one's finds it running */
+        _Atomic int ended = 0;
+        if (i == 1) assert_int_equal(startHooked(2), RTS_OK);
+        assert_true(joinThread(spawn(useCancelled, &ended)) == PTHREAD_CANCELED);
+        assert_int_equal(ended, 1);
+        if (i == 1) hs_exit();
+        assert_int_equal(callWell(), -100 + RTS_NOT_STARTED);
+    }
+}
+
 /* ---- In a forked child ---- */
 
 static void test_child(void **state)
@@ -622,7 +729,7 @@ int main(void)
         TEST(test_init_twice_exit_twice),   TEST(test_other_settings),              TEST(test_exit_inside),
         TEST(test_starts_on_many_threads),  TEST(test_again_and_again),             TEST(test_leftovers),
         TEST(test_interrupted_by_default),  TEST(test_interrupted_in_destructor),   TEST(test_exit_under_hammers),
-        TEST(test_child),
+        TEST(test_cancelled_exit),          TEST(test_no_cancellation_points),      TEST(test_child),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,11 @@
  */
 #include "generation.h"
 
+#include "capability.h"
+#include "gc/heap.h"
+
+#include <rts/Language.h>
+
 /* ---- Variables ---- */
 
 CASE(variableWritten)
@@ -460,6 +465,40 @@ CASE(externalOnce)
 
 /* ---- Long structures ---- */
 
+/* v has so many words. */
+static bool isWhereItBelongs(HaskellObj v, size_t words) { return v != CAPSTAN_POISON && !(blockOf(v)->flags & BLOCK_LARGE) == (words < LARGE_WORDS); }
+
+/* Also where the block that is being filled has room for a large one: with those, a collection might need more memory than it sees to. */
+CASE(largeStandAlone)
+{
+    for (size_t n = 0; n < 200; n++) {
+        size_t words = n % 2 == 0 ? LARGE_WORDS - 1 + n / 2 % 3 : 1 + n * 10;
+        CHECK(isWhereItBelongs(rts_mkArray(stack->cap, words, CAPSTAN_UNIT), 2 + words));
+        CHECK(isWhereItBelongs(rts_mkBytes(stack->cap, NULL, words * sizeof(StgWord)), 2 + words));
+        StgBytes *own = (StgBytes *)(void *)rts_allocate(stack->cap, 2 + words);
+        own->info = &capstan_BYTES_info;
+        own->length = words * sizeof(StgWord);
+        CHECK(isWhereItBelongs((HaskellObj)own, 2 + words));
+        rts_mkInt(stack->cap, BOXED((HsInt)n));
+        rts_poll(stack);
+    }
+    return CAPSTAN_UNIT;
+}
+
+/* What something old refers to is old after one collection, and so is what that refers to. */
+CASE(eagerPromotion)
+{
+    HaskellObj old = rts_mkArray(stack->cap, 2, CAPSTAN_UNIT);
+    CAPSTAN_ROOTS(stack, old);
+    makeOld(stack);
+    rts_setElem(stack->cap, old, 0, fresh(stack->cap, 1));
+    minor(stack);
+    HaskellObj v = rts_getElem(old, 0);
+    CHECK(isFresh(v, 1) && !rts_isYoung(v) && !rts_isYoung(CAPSTAN_GET(Fresh, v, number)) && !rts_isYoung(CAPSTAN_GET(Fresh, v, self)));
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
 /* 10^5 old cells with a young end: no collection may take time, or stack, by their number; and the end lives. */
 CASE(longList)
 {
@@ -644,6 +683,8 @@ int main(void)
         BOTH(largeDieYoung),
         BOTH(pinnedStay),
         BOTH(externalOnce),
+        BOTH(largeStandAlone),
+        BOTH(eagerPromotion),
         BOTH(longList),
         BOTH(tailCalls),
         BOTH(rootsOfC),

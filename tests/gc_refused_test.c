@@ -3,9 +3,10 @@
  * that the heap has free is taken away before, and none is added.
  */
 #include "generation.h"
+#include "refuse.h"
 
-#include "gc/block.h"
-#include "os/memory.h"
+#include "capability.h"
+#include "gc/heap.h"
 
 /* A collection that was asked for may come after others, which had memory; and what is dead becomes inaccessible: to undo that is what is refused. */
 #ifdef CAPSTAN_TORTURE
@@ -13,21 +14,6 @@
 #else
 #define COLLECTS_MORE false
 #endif
-
-static Block *taken;
-
-static void refuseMemory(void)
-{
-    osFailAllAfter(1);
-    for (Block *b; (b = allocBlocks(1, 0)) != NULL; taken = b) b->link = taken;
-}
-
-static void allowMemory(void)
-{
-    osFailAfter(0);
-    freeBlockList(taken);
-    taken = NULL;
-}
 
 static void collectWithout(Stack *stack)
 {
@@ -83,6 +69,69 @@ CASE(allAges)
     return CAPSTAN_UNIT;
 }
 
+static bool isAnythingRemembered(const RememberedSet *set) { return set->blocks != NULL; }
+
+/* Slots of what has died must not be looked at again: others will lie there. */
+CASE(nothingIsRemembered)
+{
+    HaskellObj array = rts_mkArray(stack->cap, 300, CAPSTAN_UNIT);
+    CAPSTAN_ROOTS(stack, array);
+    makeOld(stack);
+    for (size_t i = 0; i < 300; i++) rts_setElem(stack->cap, array, i, fresh(stack->cap, (HsInt)i));
+    CHECK(isAnythingRemembered(&stack->cap->nursery.remembered));
+    refuseMemory();
+    rts_collect(stack, true);
+    CHECK(COLLECTS_MORE || !isAnythingRemembered(&stack->cap->nursery.remembered));
+    allowMemory();
+    CHECK_THROUGH(stack, isFresh(rts_getElem(array, 299), 299));
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* Slots that nobody has the memory to remember: the next collection looks at everything. */
+CASE(slotsAreForgotten)
+{
+    enum { SLOTS = 20000 };
+    HaskellObj old = rts_mkArray(stack->cap, SLOTS, CAPSTAN_UNIT), young = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, old, young);
+    makeOld(stack);
+    young = rts_mkArray(stack->cap, SLOTS, CAPSTAN_UNIT);
+    for (size_t i = 0; i < SLOTS; i++) rts_setElem(stack->cap, young, i, fresh(stack->cap, (HsInt)i));
+    refuseMemory();
+    for (size_t i = 0; i < SLOTS; i++) rts_setElem(stack->cap, old, i, rts_getElem(young, i));
+    allowMemory();
+    young = CAPSTAN_UNIT;
+    CHECK(heap.forgot);
+    minor(stack);
+    CHECK(!heap.forgot);
+    for (size_t i = 0; i < SLOTS; i++) CHECK(isFresh(rts_getElem(old, i), (HsInt)i));
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* What was asked for is a minor one; it is counted as what it was. */
+CASE(countsAsMajor)
+{
+    RTSStats stats;
+    HaskellObj kept = fresh(stack->cap, 1);
+    CAPSTAN_ROOTS(stack, kept);
+    refuseMemory();
+    rts_collect(stack, false);
+    getRTSStats(&stats);
+    allowMemory();
+    CHECK(COLLECTS_MORE || (stats.gc.gen == 1 && stats.gc.threads == 1 && stats.gc.copied_bytes == 0 && stats.gc.live_bytes != 0));
+    CHECK_THROUGH(stack, isFresh(kept, 1));
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+static uint64_t liveBytes(void)
+{
+    RTSStats stats;
+    getRTSStats(&stats);
+    return stats.gc.live_bytes;
+}
+
 /* Far more than can be put aside without memory waits to be looked into, and leads to more of that kind. */
 CASE(wideAndDeep)
 {
@@ -98,13 +147,76 @@ CASE(wideAndDeep)
     }
     last = CAPSTAN_UNIT;
     for (int round = 0; round < 2; round++) {
-        collectWithout(stack);
+        refuseMemory();
+        rts_collect(stack, true);
+        uint64_t live = liveBytes();
+        allowMemory();
+        rts_collect(stack, true);
+        CHECK(COLLECTS_MORE || live >= liveBytes());
+        litter(stack);
         for (HsInt i = 0; i < WIDTH; i++) {
             HaskellObj inner = rts_getElem(wide, (size_t)i), before = i < 100 ? CAPSTAN_UNIT : rts_getElem(wide, (size_t)(i / 100 * 100 - 1));
             CHECK(isFresh(rts_getElem(inner, 2), i) && rts_getElem(inner, 0) == before);
         }
     }
     CHECK_THROUGH(stack, isFresh(rts_getElem(rts_getElem(wide, WIDTH - 1), 1), WIDTH - 1));
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* Of the same number, but what changes: each is old from then on, and remembers what is stored into it. */
+CASE(wideChanges)
+{
+    enum { WIDTH = 1300, LENGTH = 520 }; /* of large arrays */
+    HaskellObj wide = rts_mkArray(stack->cap, 2 * WIDTH, CAPSTAN_UNIT);
+    CAPSTAN_ROOTS(stack, wide);
+    for (size_t i = 0; i < WIDTH; i++) {
+        rts_setElem(stack->cap, wide, 2 * i, rts_mkMutVar(stack->cap, CAPSTAN_UNIT));
+        HaskellObj large = rts_mkArray(stack->cap, LENGTH, CAPSTAN_UNIT);
+        rts_setElem(stack->cap, wide, 2 * i + 1, large);
+        rts_setElem(stack->cap, large, i % LENGTH, fresh(stack->cap, (HsInt)i));
+    }
+    collectWithout(stack);
+    for (size_t i = 0; i < WIDTH; i++) {
+        HaskellObj large = rts_getElem(wide, 2 * i + 1);
+        CHECK(isFresh(rts_getElem(large, i % LENGTH), (HsInt)i));
+        rts_writeMutVar(stack->cap, rts_getElem(wide, 2 * i), fresh(stack->cap, (HsInt)i + 1));
+        rts_setElem(stack->cap, large, (i + 1) % LENGTH, fresh(stack->cap, (HsInt)i + 2));
+    }
+    minor(stack);
+    for (size_t i = 0; i < WIDTH; i++) {
+        HaskellObj large = rts_getElem(wide, 2 * i + 1);
+        CHECK(isFresh(rts_readMutVar(rts_getElem(wide, 2 * i)), (HsInt)i + 1) && isFresh(rts_getElem(large, (i + 1) % LENGTH), (HsInt)i + 2));
+    }
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+
+/* Old objects were being marked: that is given up, with all that it still wanted to look at. */
+CASE(markingIsGivenUp)
+{
+    enum { MANY = COLLECTS_MORE ? 3000 : 80000, ASIDE = 1000 }; /* more than 8 MiB; torture builds mark less */
+    HaskellObj all = rts_mkArray(stack->cap, MANY, CAPSTAN_UNIT), aside = rts_mkArray(stack->cap, ASIDE, CAPSTAN_UNIT);
+    CAPSTAN_ROOTS(stack, all, aside);
+    for (size_t i = 0; i < MANY; i++) {
+        rts_setElem(stack->cap, all, i, fresh(stack->cap, (HsInt)i));
+        rts_poll(stack);
+    }
+    rts_collect(stack, true);
+    for (size_t i = ASIDE; !heap.marking && i < MANY; i++) {
+        rts_setElem(stack->cap, all, i, fresh(stack->cap, (HsInt)i));
+        rts_poll(stack);
+    }
+    CHECK(COLLECTS_MORE || heap.marking); /* which is what becomes of a large heap */
+    /* What the first elements refer to is looked at last. */
+    for (size_t i = 0; i < ASIDE; i++) rts_setElem(stack->cap, aside, i, CAPSTAN_GET(Fresh, rts_getElem(all, i), text));
+    CHECK(COLLECTS_MORE || isAnythingRemembered(&stack->cap->nursery.shaded));
+    refuseMemory();
+    rts_collect(stack, false);
+    CHECK(COLLECTS_MORE || !(heap.marking || isAnythingRemembered(&stack->cap->nursery.shaded)));
+    allowMemory();
+    minor(stack);
+    for (size_t i = 0; i < MANY; i++) CHECK(isFresh(rts_getElem(all, i), (HsInt)i));
     CAPSTAN_UNROOT(stack);
     return CAPSTAN_UNIT;
 }
@@ -158,30 +270,92 @@ CASE(tablesAreKept)
     return CAPSTAN_UNIT;
 }
 
+static HaskellObj mkSmall(Capability *cap) { return rts_mkBytes(cap, NULL, 2000); }
+static HaskellObj mkPinned(Capability *cap) { return rts_mkBytesPinned(cap, NULL, 2000); }
+static HaskellObj mkLarge(Capability *cap) { return rts_mkBytes(cap, NULL, 5000); }
+static HaskellObj (*const makers[])(Capability *cap) = { mkSmall, mkPinned, mkLarge };
+
 /* From C: nothing lives, so there is room again. */
 static void deadMakeRoom(void **state)
 {
     RtsCounts counts;
     if (COLLECTS_MORE) skip();
-    Capability *cap = rts_lock();
-    for (int i = 0; i < 2000; i++) rts_mkBytes(cap, NULL, 2000);
-    rts_unlock(cap);
-    refuseMemory();
-    for (int i = 0; i < 3; i++) {
-        hs_perform_gc();
-        rts_getCounts(&counts);
-        assert_true(counts.live_bytes < 100000);
-        cap = rts_lock();
-        for (int k = 0; k < 500; k++) assert_ptr_not_equal(rts_mkBytes(cap, NULL, 2000), CAPSTAN_POISON);
+    for (int kind = 0; kind < 3; kind++) {
+        Capability *cap = rts_lock();
+        for (int i = 0; i < 2000; i++) makers[kind](cap);
         rts_unlock(cap);
+        refuseMemory();
+        for (int i = 0; i < 3; i++) {
+            hs_perform_gc();
+            rts_getCounts(&counts);
+            assert_true(counts.live_bytes < 100000);
+            cap = rts_lock();
+            for (int k = 0; k < 500; k++) assert_ptr_not_equal(makers[kind](cap), CAPSTAN_POISON);
+            rts_unlock(cap);
+        }
+        allowMemory();
     }
-    allowMemory();
+}
+
+/* Threads that C had not come back from when their runtime ended: their roots are the business of no later one. */
+static HaskellObj *rootsOfLeft[2];
+static _Atomic int inC, letGo;
+
+static void *stayInC(void *unused)
+{
+    inC++;
+    while (!letGo) sleepMs(1);
+    return NULL;
+}
+CAPSTAN_IO(callStay, n)
+{
+    HaskellObj root = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, root);
+    rootsOfLeft[rts_intValue(n)] = &root;
+    rts_safeCall(stack, stayInC, NULL);
+    CHECK(false); /* not reached */
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(leaveTwo)
+{
+    FORK(stack, callStay, CAPSTAN_SMALL_INT(0));
+    rts_forkOS(stack, APPLY(stack->cap, callStay, CAPSTAN_SMALL_INT(1)));
+    while (inC < 2) rts_threadDelay(stack, 100);
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(collectBesideLeft)
+{
+    HaskellObj weak = CAPSTAN_UNIT, found = CAPSTAN_UNIT, key = fresh(stack->cap, 1);
+    CAPSTAN_ROOTS(stack, weak);
+    weak = rts_mkWeakNoFinalizer(stack->cap, key, CAPSTAN_UNIT);
+    for (int i = 0; i < 2; i++) *rootsOfLeft[i] = key; /* as if it lay where something of the last heap was */
+    collectWithout(stack);
+    CHECK(!rts_deRefWeak(weak, &found));
+    CAPSTAN_UNROOT(stack);
+    return CAPSTAN_UNIT;
+}
+static void rootsOfTheLastRuntime(void **state)
+{
+    unsigned n = numCapabilities;
+    inC = letGo = 0;
+    run(&leaveTwo_closure);
+    hs_exit();
+    assert_int_equal(setUpOn(state, n, false), 0);
+    run(&collectBesideLeft_closure);
+    hs_exit();
+    letGo = 1;
+    for (int i = 0; i < 600 && tasksNow() > 1; i++) sleepMs(10);
+    assert_true(tasksNow() <= 1);
+    assert_int_equal(failedChecks, 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(variablesBecomeOld), BOTH(allAges), BOTH(wideAndDeep), BOTH(thunksStay), BOTH(tablesAreKept), BOTH(deadMakeRoom),
+        BOTH(variablesBecomeOld), BOTH(allAges), BOTH(nothingIsRemembered), BOTH(slotsAreForgotten), BOTH(countsAsMajor), BOTH(wideAndDeep),
+        BOTH(wideChanges), BOTH(markingIsGivenUp), BOTH(thunksStay), BOTH(tablesAreKept), BOTH(deadMakeRoom),
+        BOTH(rootsOfTheLastRuntime),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

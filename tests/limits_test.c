@@ -312,7 +312,7 @@ static void test_heap_limit_between_lock_and_unlock(void **state)
 static void test_heap_limit_during_collection(void **state)
 {
     unsigned steps = 0;
-    size_t length = isEmulated() ? 12000 : 3000; /* fewer of them fit: a collection takes long there */
+    size_t length = isEmulated() || SLOW_BUILD ? 12000 : 3000; /* fewer of them fit: a collection takes long there */
     StgStablePtr kept[1000];
     assert_int_equal(startLimited(2), RTS_OK);
     for (bool full = false; !full && steps < 1000; ) {
@@ -431,6 +431,27 @@ static void test_heap_limit_and_finalizers(void **state)
         assert_int_equal(heardOtherErrors(), 0);
         hs_exit();
         assert_int_equal(atomic_load(&finalized), 2 * MEGABYTES);
+    }
+}
+
+static void *callExternal(void *status)
+{
+    *(SchedulerStatus *)status = callAction(&limitsExternal_closure, NULL, NULL);
+    return NULL;
+}
+
+/* Several at once, who fill the heap again while one of them is about to judge what a collection has left. */
+static void test_heap_limit_and_many_finalizers(void **state)
+{
+    enum { CALLERS = 3 };
+    for (unsigned n = 1; n <= 2; n++) {
+        pthread_t callers[CALLERS];
+        SchedulerStatus statuses[CALLERS];
+        assert_int_equal(startLimited(n), RTS_OK);
+        for (int i = 0; i < CALLERS; i++) callers[i] = spawn(callExternal, &statuses[i]);
+        for (int i = 0; i < CALLERS; i++) joinThread(callers[i]);
+        for (int i = 0; i < CALLERS; i++) assert_int_equal(statuses[i], Success);
+        hs_exit();
     }
 }
 
@@ -633,6 +654,7 @@ int main(void)
         TEST(test_heap_limit_between_lock_and_unlock),
         TEST(test_heap_limit_during_collection),
         TEST(test_heap_limit_and_finalizers),
+        TEST(test_heap_limit_and_many_finalizers),
         TEST(test_heap_limit_and_stable_pointers),
         TEST(test_heap_limit_and_stuck_finalizer),
         TEST(test_heap_limit_then_room),

@@ -56,9 +56,10 @@ static inline void pauseCancellably(void)
     BEFORE_CANCELLATION();
     pthread_testcancel();
 #ifdef MISUSE_TSAN
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    int before; /* disabled, where the runtime allows none */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
     nanosleep(&moment, NULL);
-    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+    pthread_setcancelstate(before, NULL);
 #else
     nanosleep(&moment, NULL);
 #endif

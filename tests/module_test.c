@@ -3,9 +3,11 @@
  */
 #include "keeping.h"
 
+#include "capability.h"
 #include "module.h"
 #include "os/memory.h"
 #include "os/os.h"
+#include "unload.h"
 
 #include <dlfcn.h>
 
@@ -80,6 +82,30 @@ static void testExit(void **state)
     assert_false(isAnyModuleGiven());
 }
 
+/* Somebody is inside of a release function, which may be the module's: its byte array is gone. */
+static void testReleases(void **state)
+{
+    externalsRunning++;
+    assert_int_equal(rts_unloadModule(openLibm()), RTS_OK);
+    hs_perform_gc();
+    assert_true(isAnyModuleGiven());
+    externalsRunning--;
+    hs_perform_gc();
+    assert_false(isAnyModuleGiven());
+}
+
+/* The runtime is ending: nobody can be stopped any more, but finalizers that may be the module's are still to be called.  Then it tries itself. */
+static void testWhileEnding(void **state)
+{
+    hs_exit();
+    runtimeIsEnding = true;
+    assert_int_equal(rts_unloadModule(openLibm()), RTS_OK);
+    assert_true(isAnyModuleGiven());
+    runtimeIsEnding = false;
+    unloadModules();
+    assert_false(isAnyModuleGiven());
+}
+
 /* Without a runtime nobody else counts the calls. */
 static void testNoMemory(void **state)
 {
@@ -103,6 +129,6 @@ static void testNoMemory(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { TWO(testFinding), TWO(testPinning), TWO(testExit), TWO(testNoMemory) };
+    const struct CMUnitTest tests[] = { TWO(testFinding), TWO(testPinning), TWO(testExit), TWO(testReleases), TWO(testWhileEnding), TWO(testNoMemory) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -399,6 +399,70 @@ static void testNoThreads(void **state)
     hs_free_stable_ptr(doneBox);
 }
 
+/* What comes while no worker can be had is done when one can, though nobody calls in: time that has passed, what C puts, what it submits. */
+static _Atomic int told;
+CAPSTAN_IO(tellAfterDelay)
+{
+    rts_threadDelay(stack, 3000);
+    told++;
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(tellAfterPut)
+{
+    rts_takeMVar(stack, (HaskellObj)deRefStablePtr(nappedBox));
+    told++;
+    return CAPSTAN_UNIT;
+}
+CAPSTAN_IO(leaveWaiters)
+{
+    FORK(stack, tellAfterDelay);
+    FORK(stack, tellAfterPut);
+    rts_yield(stack);
+    osFailAllAfter(1);
+    return CAPSTAN_UNIT;
+}
+static void noteDone(void *ctx, const RtsResult *result) { told += result->status == Success || result->status == HeapExhausted; }
+static void expectTold(int n)
+{
+    osFailAllAfter(0);
+    for (int i = 0; i < 20000 && told < n; i++) sleepMs(1);
+    assert_int_equal(told, n);
+}
+static void testNobodyCallsIn(void **state)
+{
+    run(&makeNapped_closure);
+    told = 0;
+    run(&leaveWaiters_closure);
+    sleepMs(20);
+    expectTold(1);
+    osFailAllAfter(2); /* its record it gets */
+    hs_try_putmvar(0, nappedBox);
+    sleepMs(5);
+    expectTold(2);
+}
+/* From the n-th on all that memory is needed for is refused.  What was accepted then ends. */
+static void testNobodyAwaitsSubmission(void **state)
+{
+    int accepted = 0, notAccepted = 0;
+    hs_exit();
+    for (long n = 1; n < 12; n++) {
+        RtsConfig config = refusalConfig(1);
+        assert_int_equal(rts_start(&config, NULL, 0), RTS_OK); /* has no worker yet */
+        RtsSubmission s = RTS_SUBMISSION_INIT;
+        s.function = &runOnce_closure;
+        s.done = noteDone;
+        told = 0;
+        osFailAllAfter(n);
+        RtsStatus status = rts_submit(&s, NULL);
+        sleepMs(5);
+        expectTold(status == RTS_OK);
+        if (status != RTS_OK) assert_int_equal(status, RTS_NO_MEMORY);
+        *(status == RTS_OK ? &accepted : &notAccepted) += 1;
+        hs_exit();
+    }
+    assert_true(accepted > 0 && notAccepted > 0);
+}
+
 /* One worker at most: calls wait for each other, and none for ever. */
 static int setUpOneWorker(void **state)
 {
@@ -504,7 +568,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         REFUSAL(testFaults), REFUSAL(testParkedUnderFaults), { "testNoAddresses", testNoAddresses, armTest, tearDownRefusal, NULL },
-        REFUSAL(testNoThreads), { "testBusyWorker", testBusyWorker, setUpNoWorker, tearDownRefusal, NULL }, { "testOneWorker", testOneWorker, setUpOneWorker, tearDownRefusal, NULL }, REFUSAL(testOverflow),
+        REFUSAL(testNoThreads), REFUSAL(testNobodyCallsIn), { "testNobodyAwaitsSubmission", testNobodyAwaitsSubmission, setUpRefusal, tearDownRefusal, NULL },
+        { "testBusyWorker", testBusyWorker, setUpNoWorker, tearDownRefusal, NULL }, { "testOneWorker", testOneWorker, setUpOneWorker, tearDownRefusal, NULL }, REFUSAL(testOverflow),
         { "testLittleStack", testLittleStack, setUpRefusal, tearDownRefusal, NULL },
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -600,6 +600,8 @@ static struct {
     _Atomic uint64_t count, at;
     _Atomic int until; /* how often it is to be heard before the holder comes to a safepoint */
     long holder;
+    bool callsIn;      /* the hook does what it must not */
+    RtsStatus locked;  /* what rts_tryLock answers there */
 } longStop;
 
 static void hearLongStop(void *ctx, const char *text)
@@ -608,6 +610,13 @@ static void hearLongStop(void *ctx, const char *text)
     if (atomic_load(&longStop.count) == 0) {
         snprintf(longStop.text, sizeof longStop.text, "%s", text);
         atomic_store(&longStop.at, nowMs());
+    }
+    if (longStop.callsIn) {
+        Capability *cap;
+        longStop.locked = rts_tryLock(&cap);
+        hs_perform_gc();
+        rts_clearMemory();
+        hs_exit();
     }
     atomic_fetch_add(&longStop.count, 1);
 }
@@ -713,6 +722,32 @@ static void test_managed_holder_is_named(void **state)
     hs_exit();
 }
 
+static void *clearNow(void *unused)
+{
+    rts_clearMemory(); /* this thread's first call */
+    return NULL;
+}
+
+/* Who calls in from the hook would wait for itself; by threads with a record and without. */
+static void test_long_stop_hook_calls_in(void **state)
+{
+    for (int i = 0; i < 2; i++) {
+        startLongStops(false, "--long-stop=50000");
+        longStop.callsIn = true;
+        memset(heard.errors, 0, sizeof heard.errors);
+        pthread_t holder = spawn(holdInCall, NULL);
+        waitFor(&ready);
+        joinThread(spawn(i == 0 ? collectNow : clearNow, NULL));
+        joinThread(holder);
+        assert_int_equal(longStop.locked, RTS_IN_FINALIZER);
+        assert_int_equal(heard.errors[-RTS_IN_FINALIZER], 2 * atomic_load(&longStop.count));
+        assert_int_equal(heard.errors[-RTS_INSIDE_INCALL], atomic_load(&longStop.count));
+        assert_int_equal(callWell(), 42);
+        longStop.callsIn = false;
+        hs_exit();
+    }
+}
+
 /* With more patience nobody is: the default's second has passed. */
 static void test_patience(void **state)
 {
@@ -758,6 +793,7 @@ int main(void)
         TEST(test_left_releases_come),
         TEST(test_holder_is_named),
         TEST(test_managed_holder_is_named),
+        TEST(test_long_stop_hook_calls_in),
         TEST(test_patience),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -162,6 +162,32 @@ static void testUnlockByOthers(void **state)
     joinThread(other);
 }
 
+/* Nobody waits for ever for one who has ended; across an exit neither. */
+static void *lockForGood(void *unused)
+{
+    hs_lock_stable_ptr_table();
+    hs_lock_stable_ptr_table();
+    return NULL;
+}
+static void testLockerEnds(void **state)
+{
+    void *(*const waiters[])(void *) = { makeOne, lockAndUnlock, NULL };
+    for (int i = 0; i < 3; i++) {
+        onThread(lockForGood, NULL);
+        if (waiters[i] != NULL) onThread(waiters[i], NULL);
+        else makeOne(NULL); /* waits with a capability */
+        assert_int_equal(heardError(RTS_BAD_ARGUMENT), 1);
+        hs_lock_stable_ptr_table(); /* once, and so it is open after one unlocking */
+        hs_unlock_stable_ptr_table();
+        onThread(lockAndUnlock, NULL);
+    }
+    onThread(lockForGood, NULL);
+    hs_exit();
+    assert_int_equal(startHooked(1), RTS_OK);
+    assert_non_null(onThread(makeOne, NULL));
+    assert_int_equal(heardOtherErrors(), 1);
+}
+
 /* Makers, freers, lockers and collections together; what is there at the end comes out exactly. */
 enum { ACTORS = 4, SLOTS = 61 };
 typedef struct {
@@ -226,7 +252,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TWO(testOldEntriesAreNotListed), TWO(testUsedAgainWhileListed), ONE(testLockHoldsUpUsers), TWO(testLockHoldsUpUsers), ONE(testLockHoldsUpNoCollection),
-        TWO(testLockHoldsUpNoCollection), TWO(testUnlockByOthers), ALL(testStorm), FOUR(testStorm),
+        TWO(testLockHoldsUpNoCollection), TWO(testUnlockByOthers), ONE(testLockerEnds), TWO(testLockerEnds), ALL(testStorm), FOUR(testStorm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

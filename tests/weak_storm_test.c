@@ -1,5 +1,5 @@
 /*
- * Weak pointers made, looked at, finalized by hand and dying on many threads at once: each finalizer runs once.  Long chains of them.
+ * Weak pointers made, looked at, finalized by hand and dying on many threads at once: each finalizer runs once.  Long chains of them; pinned keys.
  */
 #include "chain.h"
 
@@ -268,10 +268,76 @@ static void testChains(void **state)
     assert_int_equal(failedChecks, 0);
 }
 
+/* ---- Pinned keys ---- */
+
+enum { PINNED = 600 };
+
+/* Each second one is kept. */
+static void makePinned(HsStablePtr *keys, HsStablePtr *weaks)
+{
+    Capability *cap = rts_lock();
+    for (int i = 0; i < PINNED; i++) {
+        HaskellObj key = rts_mkBytesPinned(cap, &i, sizeof i);
+        weaks[i] = keep(rts_mkWeakNoFinalizer(cap, key, rts_mkInt(cap, i)));
+        if (i % 2 == 0) keys[i / 2] = keep(key);
+    }
+    rts_unlock(cap);
+}
+
+static void checkPinned(const HsStablePtr *keys, const HsStablePtr *weaks)
+{
+    HaskellObj value;
+    Capability *cap = rts_lock();
+    for (int i = 0; i < PINNED; i++) {
+        assert_true(rts_deRefWeak(kept(weaks[i]), &value) == (i % 2 == 0));
+        if (i % 2 == 0) assert_memory_equal(rts_bytes(kept(keys[i / 2]), NULL), &i, sizeof i);
+    }
+    rts_unlock(cap);
+}
+
+static void dropPinned(const HsStablePtr *keys, const HsStablePtr *weaks)
+{
+    for (int i = 0; i < PINNED / 2; i++) hs_free_stable_ptr(keys[i]);
+    for (int i = 0; i < PINNED; i++) hs_free_stable_ptr(weaks[i]);
+}
+
+static HsStablePtr keepBytes(size_t length)
+{
+    Capability *cap = rts_lock();
+    HsStablePtr sp = keep(rts_mkBytes(cap, NULL, length));
+    rts_unlock(cap);
+    return sp;
+}
+
+/* Pinned arrays die one by one, though their blocks stay: found by copying, and by marking. */
+static void testPinnedAmongLivingOnes(void **state)
+{
+    HsStablePtr keys[PINNED / 2], weaks[PINNED], large = keepBytes(24u << 20);
+    RTSStats before, after;
+    makePinned(keys, weaks);
+    growOld();
+    hs_perform_gc();
+    checkPinned(keys, weaks);
+    dropPinned(keys, weaks);
+    makePinned(keys, weaks);
+    growOld();
+    getRTSStats(&before);
+    HsStablePtr more = keepBytes(64u << 20); /* so much that has become old lets a marking begin */
+    for (int i = 0; i < 20; i++) rts_performMinorGC();
+    checkPinned(keys, weaks);
+    getRTSStats(&after);
+#ifndef CAPSTAN_TORTURE
+    assert_int_equal(after.major_gcs, before.major_gcs);
+#endif
+    dropPinned(keys, weaks);
+    hs_free_stable_ptr(large);
+    hs_free_stable_ptr(more);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ONE(testChains), TWO(testChains),
+        ONE(testChains), TWO(testChains), TWO(testPinnedAmongLivingOnes),
         ALL(testStorm), FOUR(testStorm), { "testMarkedALittleAtATime", testMarkedALittleAtATime, setUpMarked, disarmTest, NULL },
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

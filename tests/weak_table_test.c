@@ -2,6 +2,7 @@
  * Weak tables: entries by identity and by content, which vanish with their keys and not before.
  */
 #include "chain.h"
+#include "gc/mark.h"
 
 static HsStablePtr newTable(void)
 {
@@ -470,12 +471,47 @@ static void testChains(void **state)
     assert_int_equal(failedChecks, 0);
 }
 
+/* Before the pause in which a marking ends, what lives by a key that lives is marked, and what lives by others is not. */
+static void testMarkedEarly(void **state)
+{
+    enum { COUNT = 1000 };
+    static HsStablePtr keys[COUNT], weaks[COUNT]; /* of each other key */
+    static HaskellObj values[COUNT];
+    HsStablePtr table = newTable(), ballast = makeBallast();
+    Capability *cap = rts_lock();
+    for (int i = 0; i < COUNT; i++) {
+        HaskellObj key = thing(cap, i), value = thing(cap, -i);
+        keys[i] = keep(key);
+        if (i % 2 == 0) assert_true(rts_weakTableInsert(cap, kept(table), key, value));
+        else weaks[i] = keep(rts_mkWeakNoFinalizer(cap, key, value));
+    }
+    rts_unlock(cap);
+    endMarkingOld();
+    growOld();
+    endMarkingOld();
+    cap = rts_lock();
+    for (int i = 0; i < COUNT; i++) {
+        if (i % 2 == 0) assert_true(rts_weakTableLookup(cap, kept(table), kept(keys[i]), &values[i]));
+        else assert_true(rts_deRefWeak(kept(weaks[i]), &values[i]));
+        assert_false(isYoung(values[i]));
+    }
+    rts_unlock(cap);
+    for (int i = 0; i < COUNT; i += 3) hs_free_stable_ptr(keys[i]);
+    startMarkingOld();
+    for (int i = 0; i < 1000 && !isMarkingEnding(); i++) rts_performMinorGC();
+    assert_true(isMarkingEnding());
+    for (int i = 0; i < COUNT; i++) assert_int_equal(isJudgedAlive(values[i]), i % 3 != 0);
+    endMarkingOld();
+    assert_int_equal(sizeOf(table), COUNT / 2 - (COUNT + 5) / 6);
+    hs_free_stable_ptr(ballast);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TWO(testByIdentity), TWO(testVanish), TWO(testYoungValueOfOldKey), TWO(testTablesInTables), TWO(testSymbols), TWO(testEntries),
         ONE(testThunkAsKey), TWO(testThunkAsKey), TWO(testStorm), FOUR(testStorm), TWO(testInternStorm), TWO(testBadInput), TWO(testNoMemory),
-        ONE(testChains), TWO(testChains),
+        ONE(testChains), TWO(testChains), ONE(testMarkedEarly), TWO(testMarkedEarly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,12 @@
-{-# LANGUAGE BangPatterns #-}
+{-# LANGUAGE BangPatterns, MagicHash, UnboxedTuples #-}
 {-# OPTIONS_GHC -fno-full-laziness -fno-cse #-}
 -- GHC's heap: the work and the options of ../heap_capstan.c, whose head says what is printed. Workers are capabilities and threads. No figure for
--- operations. Without sharing of equal expressions: it would build each tree once.
+-- operations; of weak only names and pointers, and what they add to a major collection. Without sharing of equal expressions: it would build each tree once.
 module Main (main) where
 
 import Control.Concurrent
 import Control.Monad
+import Data.Array (Array, assocs, bounds, elems, listArray)
 import Data.Bits
 import qualified Data.IntMap.Strict as IntMap
 import Data.IORef
@@ -13,14 +14,20 @@ import Data.List (sort, stripPrefix)
 import Data.Maybe (listToMaybe, mapMaybe)
 import Foreign hiding (void)
 import GHC.Clock (getMonotonicTimeNSec)
+import GHC.Exts (mkWeakNoFinalizer#)
+import GHC.IO (IO (..))
+import GHC.IORef (IORef (..))
+import GHC.STRef (STRef (..))
+import GHC.Weak (Weak (..), deRefWeak)
 import Numeric (showFFloat)
 import System.Environment (getArgs)
 import System.Exit (die)
 import System.IO
 import System.Mem (performMajorGC, performMinorGC)
+import System.Mem.StableName (StableName, makeStableName)
 
 data Options = Options
-  { figure :: String, workers, depth, entries, count :: !Int, seconds :: !Double }
+  { figure, operation :: String, workers, depth, entries, count :: !Int, seconds :: !Double }
 
 printFigure :: String -> Double -> String -> IO ()
 printFigure metric value unit = putStrLn (metric ++ "\t" ++ showFFloat (Just 6) value "" ++ "\t" ++ unit)
@@ -229,14 +236,72 @@ measureStable o = do
 
 -- Major collections, bursts --------------------------------------------------------------------------------------------
 
+-- ms, the median; all is old.
+timeMajorCollection :: IO Double
+timeMajorCollection = do
+  replicateM_ 3 performMajorGC
+  times <- replicateM 7 (timed performMajorGC)
+  return (medianOf times / 1e6)
+
 measureMajor :: Options -> IO ()
 measureMajor o = do
   live <- freshTree (depth o) >>= newIORef
-  replicateM_ 3 performMajorGC
-  times <- replicateM 7 (timed performMajorGC)
+  ms <- timeMajorCollection
   tree <- readIORef live
   checkNodes (countNodes tree) (nodesOfTree (depth o))
-  printFigure "major" (medianOf times / 1e6) "ms"
+  printFigure "major" ms "ms"
+
+type Key = IORef Int
+
+-- To the variable itself: the constructor around it may be another one each time.
+weakTo :: Key -> Message -> IO (Weak Message)
+weakTo (IORef (STRef var)) value = IO $ \s -> case mkWeakNoFinalizer# var value s of (# s', w #) -> (# s', Weak w #)
+{-# NOINLINE weakTo #-}
+
+-- Of the object that is passed, which is evaluated.
+nameOf :: a -> IO (StableName a)
+nameOf !key = makeStableName key
+{-# NOINLINE nameOf #-}
+
+-- Beside the keys, as elsewhere, where they are replaced.
+freshObjects :: Int -> IO (Array Int Message)
+freshObjects n = do
+  list <- forM [0 .. n - 1] $ \i -> return $! Message i 0
+  return $! listArray (0, n - 1) list
+{-# NOINLINE freshObjects #-}
+
+-- What the keys were made with, which keeps them in use.
+checkKeys :: Array Int Key -> IO ()
+checkKeys keys = forM_ (assocs keys) $ \(i, key) -> do
+  number <- readIORef key
+  when (number /= i) $ die "bench: a key has another number"
+
+-- The entries are made from the keys, then checked.
+timeEntries :: Array Int Key -> (Int -> Key -> IO e) -> (Int -> Key -> e -> IO Bool) -> IO ()
+timeEntries keys make isRight = do
+  list <- forM (assocs keys) (uncurry make)
+  let entries' = listArray (bounds keys) list
+  ms <- length list `seq` timeMajorCollection
+  rights <- forM (zip (assocs keys) (elems entries')) $ \((i, key), entry) -> isRight i key entry
+  unless (and rights) $ die "bench: an entry gives another value than it was made with"
+  printFigure "major_with" ms "ms"
+
+measureWeak :: Options -> IO ()
+measureWeak o = do
+  list <- forM [0 .. entries o - 1] $ \i -> newIORef $! i
+  let !keys = listArray (0, entries o - 1) list
+  objects <- freshObjects 1000000 >>= newIORef
+  without <- timeMajorCollection
+  printFigure "major" without "ms"
+  case operation o of
+    "names" -> timeEntries keys (const nameOf) (\_ key name -> (== name) <$> nameOf key)
+    "pointers" -> timeEntries keys (\i key -> weakTo key $! Message i i) $ \i _ weak -> do
+      value <- deRefWeak weak
+      return (case value of { Just (Message number _) -> number == i; Nothing -> False })
+    _ -> die "bench: weak expects --operation=names or pointers"
+  checkKeys keys
+  kept <- readIORef objects
+  when (sum [number | Message number _ <- elems kept] /= 1000000 * 999999 `div` 2) $ die "bench: the objects have changed"
 
 burstDepth :: Int
 burstDepth = 16
@@ -267,6 +332,7 @@ measureBurst o = do
 readOptions :: [String] -> Options
 readOptions args = Options
   { figure = name
+  , operation = concat (option "--operation=")
   , workers = maybe 1 read (option "--workers=")
   , depth = maybe (if name == "trees" then 18 else if name == "major" then 22 else 20) read (option "--depth=")
   , entries = maybe 1000000 read (option "--entries=")
@@ -286,6 +352,7 @@ main = do
     "gaps" -> measureGaps o
     "stable" -> measureStable o
     "major" -> measureMajor o
+    "weak" -> measureWeak o
     "burst" -> measureBurst o
     _ -> die "bench: unknown figure"
   hFlush stdout

@@ -16,7 +16,7 @@
 
 enum { ROWS = 500 };
 
-static char path[] = "/tmp/capstan-sqlite-XXXXXX";
+static char path[1000];
 static int rounds = 20;
 static _Atomic long rowsCompared, errorsHeard, wrong;
 
@@ -158,6 +158,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "sqlite: %s\n", message);
         return 1;
     }
+    const char *folder = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%s/capstan-sqlite-XXXXXX", folder != NULL ? folder : "/tmp");
     int fd = mkstemp(path);
     if (fd < 0) {
         perror("sqlite: mkstemp");

@@ -112,6 +112,9 @@ typedef struct { const StgInfoTable *info; StgTSO *tso; StgWord64 id; StgWord en
 typedef struct { const StgInfoTable *info; void *record; } StgWeak;
 typedef struct { const StgInfoTable *info; StgWord number; } StgStableName;
 
+/* Objects of so many words and more never move: they have blocks of their own. */
+#define CAPSTAN_LARGE_WORDS 512
+
 /* A static thunk has, behind what its kind says, the link by which the collector and exit find it once it was entered. */
 typedef struct StgStaticThunk_ {
     const StgInfoTable *info;

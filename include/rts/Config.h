@@ -104,7 +104,8 @@ typedef struct {
     RtsOptsEnabled rts_opts_enabled;
     const char *rts_opts;             /* further options, as on the command line: "-N2 -A4m" */
 
-    /* One line for people.  Default: standard error, from RTS_LOG_WARNING up. */
+    /* One line for people.  Default: standard error, from RTS_LOG_WARNING up; where nobody reads that any more the line is lost, and no SIGPIPE comes.  Its thread is
+     * not cancelled meanwhile, and must come back. */
     void (*logHook)(void *ctx, RtsLogLevel level, const char *line);
     void *logCtx;
     /* A call was wrong, or hs_init failed.  Default: the log hook.  May return. */
@@ -132,7 +133,8 @@ typedef struct {
     void (*stackOverflowHook)(void *ctx, size_t stack_bytes);
     void *stackOverflowCtx;
     /* Stopping the world has taken long_stop_us, and again after four times as long: text names the threads that hold capabilities, by the operating
-     * system's numbers.  Called by the thread that stops the world, which goes on with that afterwards: must return.  Default: the log hook, RTS_LOG_WARNING. */
+     * system's numbers.  Called by the thread that stops the world, which goes on with that afterwards: must return, and what calls in
+     * or collects gets RTS_IN_FINALIZER.  Default: the log hook, RTS_LOG_WARNING. */
     void (*longStopHook)(void *ctx, const char *text);
     void *longStopCtx;
     /* Text of an exception of a language's own, UTF-8 into buf (cap bytes with the final zero); returns false to leave

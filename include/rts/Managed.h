@@ -190,8 +190,8 @@ static inline StgWord *rts_allocate(Capability *cap, size_t words)
 {
     CapstanRegs *regs = (CapstanRegs *)cap;
     StgWord *p = regs->hp;
-    /* A few words more than there are addresses cannot be asked for as a constant. */
-    if (CAPSTAN_LIKELY(__builtin_constant_p(words) ? p + words <= regs->hpLim : (size_t)(regs->hpLim - p) >= words)) {
+    /* A constant is compared as an address: it is far too small to lead out of all. */
+    if (CAPSTAN_LIKELY(words < CAPSTAN_LARGE_WORDS && (__builtin_constant_p(words) ? p + words <= regs->hpLim : (size_t)(regs->hpLim - p) >= words))) {
         /* Callers need not look whether it is NULL, or what else an object never is. */
         if (p == NULL || p == (StgWord *)(void *)CAPSTAN_POISON) __builtin_unreachable();
         regs->hp = p + words;

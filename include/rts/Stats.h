@@ -61,8 +61,8 @@ typedef enum { RtsStatsNone, RtsStatsText, RtsStatsJson } RtsStatsFormat;
 CAPSTAN_API size_t rts_formatStats(RtsStatsFormat format, char *buf, size_t size) CAPSTAN_NOSAFEPOINT;
 
 /* Overwrite what free memory still holds of dead objects: it reads as zero, and its pages go back to the operating system.  A secret, or a small
- * image of the process: collect first (hs_perform_gc).  Free are blocks in no use, and what lies behind the last object of those in use.  Not cleared: a dead
- * pinned byte array, as long as another in its block of 16 KiB lives; after minor collections only, dead old objects among live ones; what is outside the heap
+ * image of the process: collect first (hs_perform_gc).  Free are blocks in no use, what lies behind the last object of those in use, and
+ * pinned byte arrays that the last major collection found dead.  Not cleared: after minor collections only, dead old objects among live ones; what is outside the heap
  * (stacks, memory of the host).  Who keeps a secret in a byte array overwrites it when done.  Errors: RTS_HOLDS_CAPABILITY, RTS_IN_FINALIZER, RTS_NOT_STARTED through the error hook.
  * Context: a thread that holds no capability.  Stops the world.  See: rts_clearMemory. */
 CAPSTAN_API void rts_clearMemory(void) CAPSTAN_NOSAFEPOINT;

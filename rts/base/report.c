@@ -1,8 +1,15 @@
 #include "base/report.h"
 
+#include "os/os.h"
+
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+/* What of a line reaches the log. */
+#define LINE_BYTES 512
 
 static const struct {
     RtsStatus status;
@@ -50,7 +57,10 @@ const char *rts_statusText(RtsStatus status)
 
 static void logToStandardError(void *ctx, RtsLogLevel level, const char *line)
 {
-    if (level <= RTS_LOG_WARNING) fprintf(stderr, "capstan: %s\n", line);
+    char text[LINE_BYTES + 16];
+    if (level > RTS_LOG_WARNING) return;
+    snprintf(text, sizeof text, "capstan: %s\n", line);
+    osWriteAll(STDERR_FILENO, text, strlen(text)); /* where it cannot be said, nothing can */
 }
 
 static void errorToLog(void *ctx, RtsStatus status, const char *message)
@@ -84,17 +94,21 @@ void fillDefaultHooks(RtsConfig *config)
 
 void logLine(RtsLogLevel level, const char *format, ...)
 {
-    char line[512];
+    char line[LINE_BYTES];
     va_list args;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    /* Most lines are said in the middle of something, and writing is a cancellation point. */
+    int cancelState;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelState);
     hostConfig.logHook(hostConfig.logCtx, level, line);
+    pthread_setcancelstate(cancelState, &cancelState);
 }
 
 void reportError(RtsStatus status, const char *format, ...)
 {
-    char line[512];
+    char line[LINE_BYTES];
     va_list args;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);

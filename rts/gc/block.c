@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-uintptr_t heapBase, heapSize, markOrigin;
+uintptr_t heapBase, heapSize, markMaps[MARK_MAPS], markOrigin;
 
 /* Addresses for a heap without a limit, on each of the first few nodes. */
 #define USUAL_RESERVATION ((size_t)256 << 30)
@@ -16,7 +16,7 @@ uintptr_t heapBase, heapSize, markOrigin;
 
 /* ---- The reservation: the heap, then its marks ---- */
 
-static size_t wholeReservation(size_t heapBytes) { return heapBytes + heapBytes / MEGABLOCK_BYTES * MEGABLOCK_MARK_BYTES; }
+static size_t wholeReservation(size_t heapBytes) { return heapBytes + heapBytes / MEGABLOCK_BYTES * MEGABLOCK_MARK_BYTES * MARK_MAPS; }
 
 static size_t wantedReservation(size_t limit, size_t nodes)
 {
@@ -43,7 +43,9 @@ bool initBlocks(size_t limit)
     }
     heapBase = (uintptr_t)base;
     heapSize = size;
-    markOrigin = heapBase + heapSize - (heapBase >> 6);
+    for (size_t i = 0; i < MARK_MAPS; i++)
+        markMaps[i] = heapBase + heapSize + i * (heapSize / MEGABLOCK_BYTES * MEGABLOCK_MARK_BYTES) - (heapBase >> 6);
+    markOrigin = markMaps[0];
     return true;
 }
 
@@ -363,9 +365,8 @@ void clearMarks(Block *b)
 }
 
 /* What is in no bin is full, or a large group, over whose later headers the object runs: those only look like one if the bin agrees. */
-bool isAllocated(const void *p)
+static bool isTaken(const void *p)
 {
-    if (!isInHeap(p)) return false;
     size_t mega = megaOf(p);
     const Stripe *s = &megas.stripe[mega / STRIPE_MEGABLOCKS];
     uint64_t bit = bitOfMega(mega);
@@ -373,6 +374,15 @@ bool isAllocated(const void *p)
     const MegaHeader *m = megaAt(mega);
     if (m != megas.node[nodeOfMega(mega)].single && (m->bin >= BINS || !(s->bin[m->bin] & bit))) return true;
     return !(m->freeMask >> ((uintptr_t)p % MEGABLOCK_BYTES >> BLOCK_SHIFT) & 1);
+}
+
+bool isAllocated(const void *p)
+{
+    if (!isInHeap(p)) return false;
+    acquireLock(&megas.lock); /* also while all are stopped: a worker may be giving memory back */
+    bool taken = isTaken(p);
+    releaseLock(&megas.lock);
+    return taken;
 }
 
 /* ---- What dead objects left ---- */

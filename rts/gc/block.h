@@ -27,7 +27,7 @@
 enum {
     BLOCK_FROM = 1,    /* being evacuated: its objects are to be copied */
     BLOCK_LARGE = 2,   /* holds one object, which is never copied */
-    BLOCK_PINNED = 4,  /* holds pinned byte arrays, which are never copied */
+    BLOCK_PINNED = 4,  /* holds pinned byte arrays, which are never copied: pinned.h */
     BLOCK_MARKED = 8,  /* large or pinned, and reached by this collection */
     BLOCK_YOUNG = 16,  /* its objects are young */
     BLOCK_AGED = 32,   /* and have survived a collection */
@@ -39,7 +39,7 @@ struct Block_ {
     StgWord *start;   /* [const] first word */
     StgWord *limit;   /* [const] one behind the last */
     StgWord *free;    /* first word not in use */
-    StgWord unused;
+    StgWord *judged;  /* pinned: arrays below it live if they are marked (pinned.h) */
     Block *link;      /* list of the owner's */
     uint32_t blocks;  /* size of the group */
     uint32_t flags;   /* others look at it by blockFlags */
@@ -78,11 +78,15 @@ static inline bool tryBlockFlag(Block *b, uint32_t flag)
     return !(blockFlags(b) & flag) && !(__atomic_fetch_or(&b->flags, flag, __ATOMIC_RELAXED) & flag);
 }
 
-/* ---- Marks: a bit for each word of the heap.  Those of a new group are what its last owner left. */
+/* ---- Marks: a bit for each word of the heap, twice: while marking goes on in one map, the other still says where the holes of the last one are (mark.h).
+ * Those of a new group are what its last owner left. */
 #define MEGABLOCK_MARK_BYTES (MEGABLOCK_BYTES / sizeof(StgWord) / 8)
-extern uintptr_t markOrigin; /* [const] where the mark of address 0 would be */
+enum { MARK_MAPS = 2 };
+extern uintptr_t markMaps[MARK_MAPS]; /* [const] where the marks of address 0 would be */
+extern uintptr_t markOrigin;          /* [stopped to write] the map in use */
 
-static inline uint64_t *markWordOf(const void *p) { return (uint64_t *)(markOrigin + ((uintptr_t)p >> 9 << 3)); }
+static inline uint64_t *markWordIn(uintptr_t map, const void *p) { return (uint64_t *)(map + ((uintptr_t)p >> 9 << 3)); }
+static inline uint64_t *markWordOf(const void *p) { return markWordIn(markOrigin, p); }
 static inline uint64_t markBitOf(const void *p) { return (uint64_t)1 << ((uintptr_t)p >> 3 & 63); }
 /* Relaxed: a mark says nothing about what the object holds. */
 static inline bool isMarked(const void *p) { return (__atomic_load_n(markWordOf(p), __ATOMIC_RELAXED) & markBitOf(p)) != 0; }
@@ -96,6 +100,12 @@ static inline void setMark(const void *p)
 static inline bool tryMark(const void *p)
 {
     return !isMarked(p) && !(__atomic_fetch_or(markWordOf(p), markBitOf(p), __ATOMIC_RELAXED) & markBitOf(p));
+}
+/* Marking reached something that does not move.  true: the first of its group. */
+static inline bool reachInPlace(Block *b, const void *p)
+{
+    if (blockFlags(b) & BLOCK_PINNED) tryMark(p);
+    return tryBlockFlag(b, BLOCK_REACHED);
 }
 /* Of a group larger than a megablock, which is one object, only those of the first block. */
 void clearMarks(Block *group);
@@ -130,7 +140,7 @@ void clearFreeBlocks(void);
 /* The same for a part of a group that the caller owns.  Whole pages by giving them up, which does not touch those that are not there. */
 void clearRange(uintptr_t low, uintptr_t high);
 
-/* Does an address lie in a group that somebody has?  For the verifier; nobody allocates or frees meanwhile. */
+/* Does an address lie in a group that somebody has?  For the verifier. */
 bool isAllocated(const void *p);
 /* What is wrong with the allocator's tables; NULL: nothing.  Looks at everything.  Claimed megablocks count as full. */
 const char *checkBlocks(void);

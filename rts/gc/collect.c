@@ -2,8 +2,10 @@
 #include "base/report.h"
 #include "gc/crew.h"
 #include "gc/gct.h"
+#include "gc/keys.h"
 #include "gc/mark.h"
 #include "gc/nursery.h"
+#include "gc/pinned.h"
 #include "gc/size.h"
 #include "os/memory.h"
 #include "os/os.h"
@@ -26,6 +28,7 @@ bool initHeap(const HeapSettings *s, const RootScanner *scanners, const GcTable 
     heap.poison = s->poison;
     heap.scanners = scanners;
     heap.tables = tables;
+    heap.allocated = heap.nurseryBlocks * s->capabilities; /* areas grow from what was allocated last: the first ones are whole */
     setThresholds(s->capabilities, true);
     return true;
 }
@@ -64,8 +67,7 @@ void visitRoots(Visitor *v)
     visitTableRoots(v, 0, 1);
 }
 
-/* Follow what was visited to its end. */
-static void follow(Visitor *v)
+void follow(Visitor *v)
 {
     if (v->marks) {
         followMarks();
@@ -85,15 +87,21 @@ void followNear(Visitor *v)
         while (scavengeSome(leader())) {}
 }
 
+static bool visitLive(Visitor *v)
+{
+    bool more = false;
+    for (const GcTable *const *t = heap.tables; *t != NULL; t++)
+        if ((*t)->visitLive != NULL) more |= (*t)->visitLive(v);
+    return more;
+}
+
 void followLive(Visitor *v)
 {
-    bool more;
-    do {
+    follow(v);
+    for (unsigned passes = 1; visitLive(v); passes++) {
         follow(v);
-        more = false;
-        for (const GcTable *const *t = heap.tables; *t != NULL; t++)
-            if ((*t)->visitLive != NULL) more |= (*t)->visitLive(v);
-    } while (more);
+        if (passes % PASSES == 0) followKeys(v);
+    }
 }
 
 void visitDead(Visitor *v)
@@ -304,7 +312,8 @@ static size_t youngWords(Nursery *const *nurseries, unsigned count)
 static bool ensureSpace(size_t young, bool major, unsigned helpers)
 {
     if (major) collectOpenBlocks();
-    size_t words = young + (major ? wordsIn(heap.old) : 0);
+    size_t words = young, old = major ? wordsIn(heap.old) : 0;
+    words += old < heap.oldWords ? old : heap.oldWords; /* of holes nothing is copied */
     size_t open = (2 * rowsInUse() + READY_BLOCKS) * (helpers + 1);
     words += heap.fixed * WORK_WORDS; /* large objects that wait, though none is copied */
     return ensureFreeBlocks(words / (BLOCK_WORDS - LARGE_WORDS) + 2 + (helpers > 0 ? words / BLOCK_WORDS / 32 : 0) + open);
@@ -342,16 +351,18 @@ static void collect(Nursery *const *nurseries, unsigned count, unsigned own, siz
         heap.old = NULL;
         markFrom(oldFrom);
         forgetHoles();
+        eachPinned(nurseries, count, forgetJudgement);
     }
     beginCollector(leader(), minor, helpers > 0, own, nurseries[own]->node);
     gcThreads.begin();
-    openCrew(nurseries, count, helpers, minor, helpers > 0 && isBigCollection(minor));
+    openCrew(nurseries, count, helpers, minor, helpers > 0 && isBigCollection(young * sizeof(StgWord), minor));
     reachAll(nurseries, count);
     closeCrew();
     endCollector(leader());
     sweepTables(minor);
     size_t copied = gatherSpaces(nurseries, count) * sizeof(StgWord);
     size_t inPlace = sweepInPlace(nurseries, count, minor);
+    if (!minor) eachPinned(nurseries, count, judgePinned);
     for (unsigned i = 0; i < count; i++) emptyNursery(nurseries[i], blocksToKeep(count, minor), dropBlock);
     freeFromSpace(from);
     freeFromSpace(oldFrom);
@@ -380,7 +391,7 @@ static void collectInPlace(Nursery *const *nurseries, unsigned count, RtsCollect
         forgetRemembered(&n->remembered);
     }
     heap.forgot = false;
-    markInPlace();
+    markInPlace(nurseries, count);
     for (unsigned i = 0; i < count; i++) emptyNursery(nurseries[i], blocksToKeep(count, false), dropBlock);
     out->collectors = 1;
 }
@@ -410,13 +421,14 @@ static void addFirst(RtsCollection *c, const RtsCollection *first)
 void collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool major, RtsCollection *out)
 {
     uint64_t cpu = osThreadCpuNanos();
+    heap.released = false; /* before roots are visited: who stands behind one that is called meanwhile collects again */
     emptyQuarantine();
     for (unsigned i = 0; i < count; i++) syncNursery(nurseries[i]);
     major |= isTimeForMajor(nurseries, count);
     if (major) abandonMarking(nurseries, count);
-    else if (isTimeToMark()) beginMarking();
-    unsigned helpers = helpersFor(!major, count);
+    else if (isTimeToMark()) beginMarking(nurseries, count);
     size_t young = youngWords(nurseries, count);
+    unsigned helpers = helpersFor(young * sizeof(StgWord), !major, count);
     bool inPlace = !ensureSpace(young, major, helpers) || (!major && isTurnToCollectInPlace()), ended = false;
     verify("before", nurseries, count);
     out->major = major |= inPlace;
@@ -438,7 +450,8 @@ void collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool m
     out->block_bytes = heap.movable * BLOCK_BYTES;
     verify("after", nurseries, count);
     out->cpu_ns += osThreadCpuNanos() - cpu;
-    if (major || !isHeapOverLimit()) return;
+    setShortage();
+    if (major || heap.shortage == 0) return;
     RtsCollection first = *out;
     *out = (RtsCollection){ .number = first.number, .stop_ns = first.stop_ns, .cause = RtsGcMemory };
     collectHeap(nurseries, count, own, true, out);
@@ -483,6 +496,7 @@ void clearUnused(Nursery *const *nurseries, unsigned count)
     clearEnds(heap.aged);
     clearEnds(heap.old);
     clearEnds(heap.pinned);
+    eachPinned(nurseries, count, clearDeadPinned);
     clearLargeEnds(heap.large);
     for (unsigned i = 0; i < MAX_COLLECTORS; i++)
         for (unsigned row = 0; row < NODE_ROWS; row++) clearSpace(&collectors[i].to[row][TO_OLD]);

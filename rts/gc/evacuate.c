@@ -5,6 +5,7 @@
 
 #include "base/report.h"
 #include "gc/crew.h"
+#include "gc/keys.h"
 #include "gc/mark.h"
 
 #include <string.h>
@@ -225,6 +226,18 @@ __attribute__((noinline)) static Space *otherSpace(GcThread *g, const Block *fro
     return &g->to[g->rows > 1 ? rowOf(from) : 0][old ? TO_OLD : TO_AGED];
 }
 
+/* Before others can find the copy, and look at its mark.  Another thread may be copying the object as well: then somebody says twice that it is reached. */
+__attribute__((noinline)) static void noteCopy(GcThread *g, const Space *s, const StgClosure *obj, const StgWord *to, size_t words, bool old)
+{
+    if (g->marks && old) {
+        /* Others may be marking what lies around a hole. */
+        if (s->hole) tryMark(to);
+        else setMark(to);
+        s->block->live += (uint32_t)words;
+    }
+    if (g->awaits) noteReached(obj);
+}
+
 /* from: its block. */
 GC_INLINE StgClosure *copyObject(GcThread *g, StgClosure *obj, const StgInfoTable *info, const Block *from, uint32_t flags, bool parallel)
 {
@@ -235,11 +248,7 @@ GC_INLINE StgClosure *copyObject(GcThread *g, StgClosure *obj, const StgInfoTabl
     StgWord *to = bump(g, s, words);
     to[0] = (StgWord)(old && !plain ? infoWhenOld(info) : info);
     copyWords(to, (const StgWord *)obj, words - 1);
-    /* Before others can find it, and look at its mark. */
-    if (CAPSTAN_UNLIKELY(g->marks) && old) {
-        setMark(to);
-        s->block->live += (uint32_t)words;
-    }
+    if (CAPSTAN_UNLIKELY(g->notes)) noteCopy(g, s, obj, to, words, old);
     const StgInfoTable *forward = (const StgInfoTable *)((StgWord)to | 1);
     if (parallel && plain && !g->identity) {
         /* Should another thread copy it at this moment, there are two, each as good as the other.  Release: whoever finds the address finds the copy. */
@@ -264,16 +273,17 @@ static uint32_t changeFlags(Block *b, uint32_t set, uint32_t clear)
 }
 
 /* An object that does not move was reached.  Its group is old from now on. */
-static void markGroup(GcThread *g, Block *b, uint32_t flags)
+static void markGroup(GcThread *g, StgClosure *obj, Block *b, uint32_t flags)
 {
+    if (flags & BLOCK_PINNED && (!g->v.minor || g->marks)) tryMark(obj);
+    if (g->awaits) noteReached(g->v.minor ? (const void *)b->start : obj);
     if (flags & BLOCK_MARKED) return;
     if (g->v.minor && !(flags & BLOCK_YOUNG)) {
-        if (g->marks) shadeGroup(g, b);
+        if (g->marks) shadeGroup(g, obj);
         return;
     }
     uint32_t before = changeFlags(b, BLOCK_MARKED | (g->marks ? BLOCK_REACHED : 0), BLOCK_YOUNG);
     if (before & BLOCK_MARKED || !(before & BLOCK_LARGE)) return;
-    StgClosure *obj = (StgClosure *)b->start;
     if (obj->info->kind == CLOSURE_BYTES) return;
     obj->info = infoWhenOld(obj->info);
     bool array = obj->info->kind == CLOSURE_ARRAY;
@@ -295,7 +305,7 @@ GC_INLINE HaskellObj evacuateSlot(GcThread *g, HaskellObj *slot, bool parallel, 
         Block *b = blockOf(obj);
         uint32_t flags = __atomic_load_n(&b->flags, __ATOMIC_RELAXED);
         if (flags & (BLOCK_LARGE | BLOCK_PINNED)) {
-            markGroup(g, b, flags);
+            markGroup(g, obj, b, flags);
             break;
         }
         if (!(flags & BLOCK_FROM)) {
@@ -344,7 +354,15 @@ bool isJudgedAlive(const StgClosure *obj)
 {
     uint32_t flags = blockOf(obj)->flags;
     if (flags & BLOCK_YOUNG) return true;
-    return flags & (BLOCK_LARGE | BLOCK_PINNED) ? flags & BLOCK_REACHED : isMarked(obj);
+    return flags & BLOCK_LARGE ? flags & BLOCK_REACHED : isMarked(obj);
+}
+
+/* Of what does not move.  The young that were reached are old by now, and so is what lies beside them: it counts as alive until the next major collection. */
+static bool wasReached(const StgClosure *obj, uint32_t flags)
+{
+    bool minor = leader()->v.minor;
+    if (!minor && flags & BLOCK_PINNED) return isMarked(obj);
+    return flags & BLOCK_MARKED || (minor && !(flags & BLOCK_YOUNG));
 }
 
 StgClosure *forwardedTo(StgClosure *obj)
@@ -356,10 +374,7 @@ StgClosure *forwardedTo(StgClosure *obj)
             if ((value = standsFor(obj, obj->info)) == NULL) return NULL;
             continue;
         }
-        if (flags & (BLOCK_LARGE | BLOCK_PINNED)) {
-            /* The young ones that were reached are old by now. */
-            return flags & BLOCK_MARKED || (leader()->v.minor && !(flags & BLOCK_YOUNG)) ? obj : NULL;
-        }
+        if (flags & (BLOCK_LARGE | BLOCK_PINNED)) return wasReached(obj, flags) ? obj : NULL;
         if (!(flags & BLOCK_FROM)) return obj;
         const StgInfoTable *info = __atomic_load_n(&obj->info, __ATOMIC_ACQUIRE); /* helpers may be copying it */
         if ((StgWord)info & 1) return (StgClosure *)((StgWord)info & ~(StgWord)1);
@@ -370,12 +385,19 @@ StgClosure *forwardedTo(StgClosure *obj)
 
 /* ---- Scavenging ---- */
 
+void setAwaits(GcThread *g)
+{
+    g->awaits = areKeysAwaited();
+    g->notes = g->marks || g->awaits;
+}
+
 /* How what is found in an object is treated depends on how old it is. */
 static void enterBlock(GcThread *g, const Block *b)
 {
     bool old = !(blockFlags(b) & BLOCK_YOUNG);
     g->toOld = old || !g->v.minor || heap.promotesAll;
     g->remembers = old && g->v.minor;
+    setAwaits(g);
 }
 static void leaveBlock(GcThread *g)
 {
@@ -497,6 +519,7 @@ void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsig
     g->words = g->promoted = 0;
     g->identity = heap.identity;
     g->marks = minor && heap.marking;
+    setAwaits(g);
     for (unsigned row = 0; row < g->rows; row++) {
         beginSpace(&g->to[row][TO_AGED], BLOCK_YOUNG | BLOCK_AGED);
         beginSpace(&g->to[row][TO_OLD], 0);

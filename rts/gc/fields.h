@@ -6,8 +6,6 @@
 
 #define GC_INLINE static inline __attribute__((always_inline))
 
-
-
 /* Of constructors and functions, which most objects are. */
 _Static_assert(CLOSURE_CON == 0 && CLOSURE_FUN == 1, "they are the first kinds");
 GC_INLINE size_t plainWords(const StgInfoTable *info)
@@ -93,7 +91,6 @@ GC_INLINE void eachField(StgClosure *obj, SlotVisitor *visit, Visitor *v)
     }
 }
 
-/* What a finished thunk or an indirection stands for; NULL if the object must be kept. */
 /* Variables and arrays that become old say so in their headers. */
 GC_INLINE const StgInfoTable *infoWhenOld(const StgInfoTable *info)
 {
@@ -105,6 +102,7 @@ GC_INLINE const StgInfoTable *infoWhenOld(const StgInfoTable *info)
     }
 }
 
+/* What a finished thunk or an indirection stands for; NULL if the object must be kept. */
 GC_INLINE HaskellObj standsFor(const StgClosure *obj, const StgInfoTable *info)
 {
     switch (info->kind) {

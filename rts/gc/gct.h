@@ -66,6 +66,8 @@ typedef struct GcThread_ {
     Block *readyBlocks[READY_BLOCKS];
     RememberedSet kept;     /* for the next minor collection */
     bool marks;             /* old objects that are reached are to be marked: mark.h */
+    bool awaits;            /* what is reached may be a key that somebody waits for: keys.h */
+    bool notes;             /* one of these two: copies are noted */
     RememberedSet shaded;   /* those that were, and are still to be looked into */
     size_t words, promoted; /* copied; and of these, into the old space: when it has ended */
     uint64_t cpu;           /* nanoseconds of the processor; of a helper, when it has ended */
@@ -80,6 +82,8 @@ static inline unsigned rowsInUse(void) { return topologyNodes() < NODE_ROWS ? to
 void beginCollector(GcThread *g, bool minor, bool parallel, unsigned home, unsigned node);
 /* It ends: what it took in advance goes back. */
 void endCollector(GcThread *g);
+/* Keys are awaited, or are not any more. */
+void setAwaits(GcThread *g);
 /* Scavenge what is pending, its own first, then others'.  false: there is none at the moment. */
 bool scavengeSome(GcThread *g);
 /* Visit the slots of a remembered set; those that still hold something young are kept by the collecting thread. */
@@ -102,7 +106,9 @@ void moveRemembered(RememberedSet *from, RememberedSet *to);
 #endif
 /* Those of tables: a part of so many; any collecting thread. */
 void visitTableRoots(Visitor *v, unsigned part, unsigned parts);
-/* Follow what was visited to its end, and what lives because of that. */
+/* Follow what was visited to its end. */
+void follow(Visitor *v);
+/* The same, and what lives because of that. */
 void followLive(Visitor *v);
 void visitDead(Visitor *v);
 void sweepTables(bool minor);

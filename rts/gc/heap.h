@@ -25,6 +25,7 @@
 
 #define LARGE_BYTES  (BLOCK_BYTES / 4)
 #define LARGE_WORDS  (LARGE_BYTES / sizeof(StgWord))
+_Static_assert(LARGE_WORDS == CAPSTAN_LARGE_WORDS, "the inline allocation of rts/Managed.h leaves large objects alone");
 /* Copying leaves less than LARGE_BYTES unused in a block: four blocks fit what three were full of. */
 #define COPY_SPACE(movable) ((movable) + (movable) / 3 + 2)
 #define RESERVE_BLOCKS 2
@@ -83,9 +84,14 @@ typedef void (*RootScanner)(Visitor *v);
 typedef struct {
     /* Visit the roots: this part of so many, which several threads may visit at the same time.  NULL: it has none. */
     void (*visitRoots)(Visitor *v, unsigned part, unsigned parts);
+    /* While old objects are being marked a little at a time, when what was reached has been followed: visit some of what lives because of that already, so that
+     * visitLive, which has the last word, finds it done.  first: begin with the first.  false: there is no more.  NULL: nothing. */
+    bool (*visitEarly)(Visitor *v, bool first);
     /* All that can be reached was visited: visit what is to live because of that (the value of a weak pointer whose key lives), and say
      * whether there was any.  Called again, after what it visited was followed, until it says no.  NULL: nothing. */
     bool (*visitLive)(Visitor *v);
+    /* visitLive went on finding something: name the keys that were not reached, and what lives by them, to awaitKey; visit nothing.  NULL: there are none. */
+    void (*await)(void);
     /* Called once after that, before threads that are blocked for ever are revived: what is to be kept for the last time (finalizers).  NULL: nothing. */
     void (*visitDead)(Visitor *v);
     /* At the end: forwardedTo says where an object is now, or that it is dead.  In a minor collection no old object is. */
@@ -113,6 +119,9 @@ extern struct Heap {
     size_t oldAt, majorAt;           /* [stopped] it is time to look at old objects when oldWords reaches this; to copy them all, at that */
     _Atomic bool marking;            /* [stopped to write] old objects are being marked: mark.h */
     _Atomic bool identity;           /* [atomic] tables know objects by where they are: needIdentity */
+    _Atomic size_t shortage;         /* [atomic] bytes that the last collection left too few (isHeapOverLimit), less what was given back since; 0: the heap is not full */
+    _Atomic uint64_t eased;          /* [atomic] how often it was not full after a collection, or not any more since */
+    _Atomic bool released;           /* [atomic] something happened since the last collection began that lets the next one find more: noteReleased */
     bool promotesAll;                /* [stopped] this minor collection makes everything old */
     bool judging;                    /* [stopped] marks say what lives: forwardedTo */
     size_t liveBytes;                /* [stopped] after the last collection; what a minor one did not look at counts as live */
@@ -162,7 +171,8 @@ StgWord *allocateSlow(Nursery *nursery, size_t words);
 static inline StgWord *allocate(Nursery *nursery, size_t words)
 {
     StgWord *p = nursery->r.hp;
-    if (CAPSTAN_UNLIKELY((size_t)(nursery->r.hpLim - p) < words)) return allocateSlow(nursery, words);
+    /* A large one never comes among the small, though there be room: what copying leaves unused in blocks would not be bounded (COPY_SPACE). */
+    if (CAPSTAN_UNLIKELY(words >= LARGE_WORDS || (size_t)(nursery->r.hpLim - p) < words)) return allocateSlow(nursery, words);
     nursery->r.hp = p + words;
     return p;
 }
@@ -174,8 +184,18 @@ StgWord *allocatePinned(Nursery *nursery, size_t words);
 void collectHeap(Nursery *const *nurseries, unsigned count, unsigned own, bool major, RtsCollection *out);
 /* Overwrite what nothing lives in.  Context: the world is stopped. */
 void clearUnused(Nursery *const *nurseries, unsigned count);
-/* Is there so little left that the thread that asked for the collection should get HeapOverflow? */
+/* Is there so little left that only a collection can help?  The thread that asks for it gets HeapOverflow if that leaves a shortage; what others have allocated
+ * since is no reason for one: they will ask for a collection themselves. */
 bool isHeapOverLimit(void);
+/* Did the last collection leave too little, and nothing has happened since that lets the next one find more? */
+static inline bool isHeapFull(void) { return heap.shortage != 0 && !heap.released; }
+/* A release function or C finalizer has done its work, memory of the host's was given back, or HeapOverflow is raised.  Context: behind that. */
+static inline void noteReleased(void)
+{
+    if (!heap.released) heap.released = true;
+}
+/* Memory of the host's is about to be given back. */
+void easeHeap(size_t bytes);
 
 /* Is it an object of the heap that no minor collection has made old yet? */
 static inline bool isYoung(HaskellObj obj)
@@ -246,6 +266,8 @@ extern const GcTable externalTable;
  * Task as finalizing. */
 void runExternalReleases(bool all);
 bool haveExternalReleases(void);
+/* How many are being called; a futex. */
+extern _Atomic uint32_t externalsRunning;
 /* In a forked child: the parent's memory is the parent's business, and is not released. */
 void forgetExternals(void);
 
@@ -272,6 +294,10 @@ extern const StgInfoTable oldMutVar_info, oldArray_info, oldMVar_info;
 StgClosure *forwardedTo(StgClosure *obj);
 /* For a table's visitLive: follow what was just visited as far as this thread can by itself, so that what lives by it is found in the same pass. */
 void followNear(Visitor *v);
+/* For a table's await: once key is reached visit is called.  lives: it has been already.  itself: not what it stands for.  Without memory nothing happens: a
+ * later call of visitLive finds it.  See: keys.h. */
+typedef void KeyReached(Visitor *v, void *owner, void *item);
+void awaitKey(HaskellObj key, bool lives, bool itself, KeyReached *visit, void *owner, void *item);
 /* At the end of a marking (heap.judging): does it live?  Not what stands for it, and its header is not looked at: that would be one more miss. */
 bool isJudgedAlive(const StgClosure *obj);
 /* Visit the managed words of an object. */

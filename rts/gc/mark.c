@@ -3,15 +3,18 @@
 #include "base/report.h"
 #include "gc/crew.h"
 #include "gc/fields.h"
+#include "gc/keys.h"
+#include "gc/pinned.h"
+#include "gc/size.h"
 #include "os/os.h"
 
 #include <string.h>
 
-/* How long a slice takes at least, unless less was left, and at most; how often it looks at the clock. */
+/* How long a slice takes at least, unless less was left, and at most, of the processor; how often it looks at the clock. */
 #define LEAST_SLICE_NS 1000000u
-#define MOST_SLICE_NS  6000000u
+#define MOST_SLICE_NS  4000000u
 /* What a slice may take together with the copying before it. */
-#define PAUSE_NS       18000000u
+#define PAUSE_NS       10000000u
 #define OBJECTS_A_LOOK 64
 /* Objects that are on their way into the cache while one is looked into. */
 #define AHEAD 8
@@ -44,15 +47,22 @@ static struct {
     unsigned nextSlot;
     StgArray *array;       /* a long one that is being looked into */
     size_t next;           /* its next element */
+    const GcTable *const *early; /* the table that visitEarly is to be called of next */
+    bool earlyBegun;       /* it has been called of that one */
     size_t words;          /* of what was marked */
     size_t oldAtStart;     /* words of old objects when it began */
 } mark;
 
+static uintptr_t otherMap(void) { return markOrigin == markMaps[0] ? markMaps[1] : markMaps[0]; }
+
+/* Where marks of the last marking that was finished are. */
+static uintptr_t holeMap(void) { return heap.marking ? otherMap() : markOrigin; }
+
 /* The first marked word of a block at or behind p; its limit: none. */
-static StgWord *nextMarked(const Block *b, StgWord *p)
+static StgWord *nextMarked(uintptr_t map, const Block *b, StgWord *p)
 {
     while (p < b->limit) {
-        uint64_t bits = *markWordOf(p) & ~(markBitOf(p) - 1);
+        uint64_t bits = *markWordIn(map, p) & ~(markBitOf(p) - 1);
         StgWord *first = (StgWord *)((uintptr_t)p & ~(uintptr_t)511);
         if (bits != 0) return first + __builtin_ctzll(bits);
         p = first + 64;
@@ -93,17 +103,17 @@ static StgClosure *popMarked(void)
 
 /* ---- Marking ---- */
 
-void shadeGroup(GcThread *g, Block *b)
+void shadeGroup(GcThread *g, StgClosure *obj)
 {
-    if (!tryBlockFlag(b, BLOCK_REACHED) || !(b->flags & BLOCK_LARGE)) return;
-    pushShaded(&g->shaded, (StgClosure *)b->start);
+    Block *b = blockOf(obj);
+    if (reachInPlace(b, obj) && b->flags & BLOCK_LARGE) pushShaded(&g->shaded, obj);
 }
 
 void shadeStore(Nursery *nursery, HaskellObj v)
 {
     if (rts_isImmediate(v) || v == NULL || !isInHeap(v) || nursery->wantCollection == NULL) return;
     Block *b = blockOf(v);
-    if (blockFlags(b) & (BLOCK_LARGE | BLOCK_PINNED) ? tryBlockFlag(b, BLOCK_REACHED) : tryMark(v)) pushShaded(&nursery->shaded, v);
+    if (blockFlags(b) & (BLOCK_LARGE | BLOCK_PINNED) ? reachInPlace(b, v) : tryMark(v)) pushShaded(&nursery->shaded, v);
 }
 
 /* What slot refers to is reached.  Finished thunks on the way are left out, except before something young: that may not come into an old slot
@@ -115,13 +125,15 @@ static void markSlot(Visitor *v, HaskellObj *slot)
         Block *b = blockOf(obj);
         if (b->flags & BLOCK_YOUNG) break;
         if (b->flags & (BLOCK_LARGE | BLOCK_PINNED)) {
-            if (tryBlockFlag(b, BLOCK_REACHED) && b->flags & BLOCK_LARGE) pushMarked(obj);
+            if (areKeysAwaited()) noteReached(obj);
+            if (reachInPlace(b, obj) && b->flags & BLOCK_LARGE) pushMarked(obj);
             break;
         }
         HaskellObj value = obj->info->kind <= CLOSURE_FUN ? NULL : standsFor(obj, obj->info);
         if (value == NULL || isYoung(value)) {
             if (isMarked(obj)) break;
             setMark(obj);
+            if (CAPSTAN_UNLIKELY(areKeysAwaited())) noteReached(obj);
             pushMarked(obj);
             break;
         }
@@ -213,7 +225,7 @@ static void lookIntoAgain(StgClosure *obj)
 static void lookAgain(void)
 {
     for (const Block *b = heap.old; b != NULL; b = b->link)
-        for (StgWord *p = b->start; (p = nextMarked(b, p)) < b->limit; p += wordsOf((StgClosure *)p, ((StgClosure *)p)->info)) lookIntoAgain((StgClosure *)p);
+        for (StgWord *p = b->start; (p = nextMarked(markOrigin, b, p)) < b->limit; p += wordsOf((StgClosure *)p, ((StgClosure *)p)->info)) lookIntoAgain((StgClosure *)p);
     for (const Block *b = heap.large; b != NULL; b = b->link)
         if (b->flags & BLOCK_REACHED) lookIntoAgain((StgClosure *)b->start);
 }
@@ -228,17 +240,56 @@ void followMarks(void)
     }
 }
 
+/* false: there is nothing, or no more. */
+static bool visitEarly(void)
+{
+    while (*mark.early != NULL) {
+        bool first = !mark.earlyBegun;
+        mark.earlyBegun = true;
+        if ((*mark.early)->visitEarly != NULL && (*mark.early)->visitEarly(&marker, first)) return true;
+        mark.early++;
+        mark.earlyBegun = false;
+    }
+    return false;
+}
+
+/* What must be marked by now, however long it takes: all when three quarters of what may become old meanwhile has, from the first quarter on.  Else everything
+ * would be copied in the end, in a far longer pause: where several threads keep all that they make. */
+static size_t wordsOverdue(void)
+{
+    size_t room = heap.majorAt - mark.oldAtStart, became = heap.oldWords - mark.oldAtStart;
+    if (became <= room / 4 || became >= room) return 0; /* at once too much: the next collection copies everything, whatever is marked */
+    return (size_t)((double)mark.oldAtStart * (double)(became - room / 4) / (double)(room / 2 + 1));
+}
+
+/* Nanoseconds of the processor, by the clock as long as that says less than so many, since asking for them takes longer. */
+typedef struct {
+    uint64_t began, cpu, lost; /* lost: to others, as far as known */
+} Watch;
+
+static uint64_t timeTaken(Watch *w, uint64_t most)
+{
+    uint64_t took = osMonotonicNanos() - w->began - w->lost;
+    if (took < most) return took;
+    uint64_t used = osThreadCpuNanos() - w->cpu;
+    if (used >= took) return took;
+    w->lost += took - used;
+    return used;
+}
+
 /* Until so many words are marked; for LEAST_SLICE_NS in any case, and for no more than MOST_SLICE_NS, or twice that if much has become old meanwhile, or what
- * copying has left of the pause.
+ * copying has left of the pause; unless that would be too late.
  * true: nothing is left. */
 static bool doSlice(size_t words)
 {
+    size_t overdue = wordsOverdue();
     bool late = heap.oldWords > mark.oldAtStart + mark.oldAtStart / 2;
-    uint64_t began = osMonotonicNanos(), most = late ? 2 * MOST_SLICE_NS : MOST_SLICE_NS;
+    Watch watch = { osMonotonicNanos(), osThreadCpuNanos(), 0 };
+    uint64_t most = late ? 2 * MOST_SLICE_NS : MOST_SLICE_NS;
     if (heap.lastCopying + most < PAUSE_NS) most = PAUSE_NS - heap.lastCopying;
-    for (unsigned n = 1; lookIntoOne(); n++) {
-        if (mark.array == NULL && n % OBJECTS_A_LOOK != 0) continue;
-        uint64_t took = osMonotonicNanos() - began;
+    for (unsigned n = 1; lookIntoOne() || visitEarly(); n++) {
+        if (mark.words < overdue || (mark.array == NULL && n % OBJECTS_A_LOOK != 0)) continue;
+        uint64_t took = timeTaken(&watch, most);
         if (took < most && (took < LEAST_SLICE_NS || mark.words < words)) continue;
         visitDue();
         return false;
@@ -259,7 +310,7 @@ static size_t wordsDue(void)
 static bool nextHole(const Block *b, StgWord **at, StgWord **from)
 {
     while (*at < b->limit) {
-        StgWord *next = nextMarked(b, *at);
+        StgWord *next = nextMarked(holeMap(), b, *at);
         *from = *at;
         *at = next;
         if (next > *from) return true;
@@ -281,7 +332,7 @@ bool takeHole(Space *s, unsigned row, size_t words)
     for (;;) {
         Block *b = s->holed;
         if (b == NULL) {
-            if (heap.marking || (b = popRecyclable(row)) == NULL) return false;
+            if ((b = popRecyclable(row)) == NULL) return false;
             s->holed = b;
             s->holedAt = b->start;
         }
@@ -309,7 +360,7 @@ void forgetHoles(void)
 
 static bool hasMarks(const Block *b)
 {
-    return nextMarked(b, b->start) < b->limit;
+    return nextMarked(markOrigin, b, b->start) < b->limit;
 }
 
 static void poisonHoles(const Block *b)
@@ -320,7 +371,7 @@ static void poisonHoles(const Block *b)
 
 static size_t sweepSmall(void)
 {
-    size_t words = 0;
+    size_t words = 0, blocks = 0;
     Block *kept = NULL, *recyclable[NODE_ROWS] = { NULL };
     for (Block *b = heap.old, *next; b != NULL; b = next) {
         next = b->link;
@@ -329,6 +380,7 @@ static size_t sweepSmall(void)
             continue;
         }
         words += b->live;
+        blocks++;
         b->link = kept;
         kept = b;
         if (POISONS_HOLES) poisonHoles(b);
@@ -338,6 +390,7 @@ static size_t sweepSmall(void)
     }
     heap.old = kept;
     for (unsigned row = 0; row < NODE_ROWS; row++) heap.recyclable[row] = recyclable[row];
+    if (isFragmented(blocks, words)) heap.wantMajor = true;
     return words;
 }
 
@@ -367,21 +420,23 @@ static void clearGroups(Block *list)
 
 void resetMarking(void) { memset(&mark, 0, sizeof mark); }
 
-void beginMarking(void)
+void beginMarking(Nursery *const *nurseries, unsigned count)
 {
     collectOpenBlocks();
-    forgetHoles();
+    markOrigin = otherMap();
     for (Block *b = heap.old; b != NULL; b = b->link) {
         clearMarks(b);
         b->live = 0;
     }
     clearGroups(heap.large);
     clearGroups(heap.pinned);
-    forgetRemembered(&mark.stack);
+    eachPinned(nurseries, count, forgetJudgement);
     mark.rooted = mark.ending = mark.overflowed = false;
     mark.length = mark.first = mark.fewLength = 0;
     memset(mark.slots, 0, sizeof mark.slots);
     mark.array = NULL;
+    mark.early = heap.tables;
+    mark.earlyBegun = false;
     mark.words = 0;
     mark.oldAtStart = heap.oldWords;
     heap.marking = true;
@@ -417,14 +472,15 @@ static bool finishMarking(void)
     heap.marking = false;
     size_t before = heap.oldWords;
     heap.oldWords = sweepSmall() + sweepGroups(&heap.large) + sweepGroups(&heap.pinned);
+    judgePinned(heap.pinned);
     size_t became = before > mark.oldAtStart ? before - mark.oldAtStart : 0;
     heap.unseenWords = became < heap.oldWords ? became : heap.oldWords;
     return true;
 }
 
-void markInPlace(void)
+void markInPlace(Nursery *const *nurseries, unsigned count)
 {
-    beginMarking();
+    beginMarking(nurseries, count);
     mark.inPlace = true;
     gcThreads.scanAll(&marker);
     bool all = finishMarking();
@@ -446,6 +502,6 @@ bool continueMarking(Nursery *const *nurseries, unsigned count)
         mark.ending = false;
         return finishMarking();
     }
-    if (doSlice(wordsDue())) mark.ending = !heap.forgot;
+    mark.ending = doSlice(wordsDue()); /* with heap.forgot set the next one copies everything instead */
     return false;
 }

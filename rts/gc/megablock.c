@@ -183,8 +183,11 @@ static bool prepareStripe(size_t stripe)
     size_t first = stripe * STRIPE_MEGABLOCKS, n = megas.count - first;
     if (n > STRIPE_MEGABLOCKS) n = STRIPE_MEGABLOCKS;
     size_t page = osPageSize(), bytes = (n * MEGABLOCK_MARK_BYTES + page - 1) & ~(page - 1);
-    if (!osCommit(markWordOf(megaAt(first)), bytes)) return false;
-    if (megas.nodes > 1) topologyMemoryToNode(markWordOf(megaAt(first)), bytes, nodeOfStripe(stripe));
+    for (int i = 0; i < MARK_MAPS; i++) {
+        void *marks = markWordIn(markMaps[i], megaAt(first));
+        if (!osCommit(marks, bytes)) return false;
+        if (megas.nodes > 1) topologyMemoryToNode(marks, bytes, nodeOfStripe(stripe));
+    }
     atomic_store_explicit(&megas.marksReady[stripe], 1, memory_order_relaxed);
     return true;
 }
@@ -333,7 +336,7 @@ static size_t keptMegas(uint64_t now)
 /* What was free at the last tick, and is, is due; what is free now may be at the next. */
 static void ageFree(uint64_t now)
 {
-    if (now - megas.lastTick < TICK_NANOS) return;
+    if (now < megas.lastTick + TICK_NANOS) return; /* perhaps before it: somebody who read the clock later was first here */
     megas.lastTick = now;
     megas.dueMegas = 0;
     for (size_t s = nextStripe(0); s < megas.stripes; s = nextStripe(s + 1)) {
@@ -376,11 +379,13 @@ static unsigned claimDue(Run runs[BATCH_RUNS], size_t kept)
 /* The marks of the megablocks go back too, as far as they fill pages. */
 static void decommitRun(Run run)
 {
-    uintptr_t page = osPageSize(), low = (uintptr_t)markWordOf(megaAt(run.first));
-    uintptr_t high = (low + run.n * MEGABLOCK_MARK_BYTES) & ~(page - 1);
-    low = (low + page - 1) & ~(page - 1);
     osDecommit(megaAt(run.first), run.n * MEGABLOCK_BYTES);
-    if (low < high) osDiscard((void *)low, high - low);
+    for (int i = 0; i < MARK_MAPS; i++) {
+        uintptr_t page = osPageSize(), low = (uintptr_t)markWordIn(markMaps[i], megaAt(run.first));
+        uintptr_t high = (low + run.n * MEGABLOCK_MARK_BYTES) & ~(page - 1);
+        low = (low + page - 1) & ~(page - 1);
+        if (low < high) osDiscard((void *)low, high - low);
+    }
 }
 
 static void vacateRun(Run run)

@@ -1,5 +1,6 @@
 #include "base/report.h"
 #include "gc/nursery.h"
+#include "gc/pinned.h"
 #include "os/memory.h"
 
 #include <string.h>
@@ -30,18 +31,35 @@ bool initNursery(Nursery *n, unsigned node, void (*wantCollection)(void *nursery
     return n->reserve != NULL && n->reserve->link != NULL;
 }
 
-/* Would n more blocks keep within the limit? */
-static bool mayGrow(size_t n, bool movable)
+/* So many blocks more than the limit there would be with n more. */
+static size_t excessWith(size_t n, bool movable)
 {
-    if (heap.limitBlocks == 0) return true;
+    if (heap.limitBlocks == 0) return 0;
     size_t m = heap.movable + (movable ? n : 0), f = heap.fixed + heap.spare + (movable ? 0 : n);
     f += heap.externalBytes / BLOCK_BYTES;
-    return m + COPY_SPACE(m) + f <= heap.limitBlocks;
+    size_t all = m + COPY_SPACE(m) + f;
+    return all <= heap.limitBlocks ? 0 : all - heap.limitBlocks;
 }
 
-bool isHeapOverLimit(void)
+/* Would n more blocks keep within the limit? */
+static bool mayGrow(size_t n, bool movable) { return excessWith(n, movable) == 0; }
+
+bool isHeapOverLimit(void) { return !mayGrow(SLACK_BLOCKS, true); }
+
+void setShortage(void)
 {
-    return !mayGrow(SLACK_BLOCKS, true);
+    heap.shortage = excessWith(SLACK_BLOCKS, true) * BLOCK_BYTES;
+    if (heap.shortage == 0) heap.eased++;
+}
+
+void easeHeap(size_t bytes)
+{
+    size_t before = heap.shortage, after;
+    do {
+        if (before == 0) return;
+        after = before > bytes ? before - bytes : 0;
+    } while (!atomic_compare_exchange_weak(&heap.shortage, &before, after));
+    if (after == 0) heap.eased++;
 }
 
 static void tellOutOfHeap(size_t bytes)
@@ -147,8 +165,8 @@ static Block *useReserve(Nursery *n)
 {
     Block *b = n->reserve;
     if (b == NULL) return NULL;
+    if (!n->overflowed) tellOutOfHeap(BLOCK_BYTES); /* which may end the OS thread */
     n->reserve = b->link;
-    if (!n->overflowed) tellOutOfHeap(BLOCK_BYTES);
     n->overflowed = true;
     heap.cause = RtsGcMemory;
     n->wantCollection(n);
@@ -168,22 +186,24 @@ StgWord *allocateSlow(Nursery *n, size_t words)
     return p;
 }
 
-/* Objects start at multiples of 16, so that the bytes behind two header words do too. */
 StgWord *allocatePinned(Nursery *n, size_t words)
 {
     if (n->wantCollection == NULL) return NULL;
     if (words >= LARGE_WORDS) return allocateLarge(n, words);
-    words = (words + 1) & ~(size_t)1;
+    words = evenWords(words);
     Block *b = n->pinned;
     if (b == NULL || (size_t)(blockEnd(b) - b->free) < words) {
         if ((b = takeBlocks(n, 1, false)) == NULL) return refuse(n, words);
         b->flags = BLOCK_PINNED | BLOCK_YOUNG;
+        b->link = NULL;
+        forgetJudgement(b);
         pushBlock(&n->pinned, b);
         askForCollection(n);
     }
     payFor(n, words * sizeof(StgWord));
     StgWord *p = b->free;
     b->free = p + words;
+    p[words - 1] = 0; /* nobody else's, if the array has no use for it */
     return p;
 }
 

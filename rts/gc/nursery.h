@@ -11,4 +11,7 @@ void emptyNursery(Nursery *nursery, size_t keep, void (*drop)(Block *b));
 /* Replace what was used of the reserve, as far as memory goes. */
 void refillReserve(Nursery *nursery);
 
+/* After a collection: how much it left too little (heap.shortage). */
+void setShortage(void);
+
 #endif

@@ -10,7 +10,7 @@
 
 /* What the copying of a minor collection should take at most; and while old objects are marked, which has the rest of the pause, and is to keep up. */
 #define COPYING_NANOS         10000000
-#define COPYING_NANOS_MARKING 5000000
+#define COPYING_NANOS_MARKING 3000000
 /* A heap with more live data than this is marked, which takes no long pause, rather than copied. */
 #ifdef CAPSTAN_TORTURE
 #define MARKED_HEAP_BYTES 0
@@ -75,11 +75,13 @@ static size_t youngBlocks(unsigned nurseries)
     return young < MOST_YOUNG * least ? young : MOST_YOUNG * least;
 }
 
-/* Where most objects survive, collecting more often makes the pauses shorter and costs little. */
+/* Where most objects survive, collecting more often makes the pauses shorter and costs little.  What few objects cost says little about many: unless
+ * a size was asked for, at most twice as much as before is allocated. */
 static size_t shortened(size_t young)
 {
-    size_t least = young / 16, most = young, nanos = heap.marking ? COPYING_NANOS_MARKING : COPYING_NANOS;
-    if (heap.lastCopying != 0) most = (size_t)((double)heap.lastAllocated * (double)nanos / (double)heap.lastCopying);
+    size_t least = young / 16, most = heap.adaptive ? 2 * heap.lastAllocated : young;
+    uint64_t nanos = heap.marking ? COPYING_NANOS_MARKING : COPYING_NANOS;
+    if (heap.lastCopying > nanos / 2) most = (size_t)((double)heap.lastAllocated * (double)nanos / (double)heap.lastCopying);
     return most > young ? young : most < least ? least : most;
 }
 
@@ -107,21 +109,32 @@ bool isTimeForMajor(Nursery *const *nurseries, unsigned count)
     return heap.wantMajor || heap.forgot || old >= heap.majorAt || (old >= heap.oldAt && !isMarkedHeap(old));
 }
 
+/* Filling holes keeps it at about two, where objects of like sizes take each other's places. */
+#define MOST_FRAGMENTED 4
+#define FRAGMENTED_SLACK ((size_t)4 << 20)
+bool isFragmented(size_t blocks, size_t words) { return blocks * BLOCK_BYTES > MOST_FRAGMENTED * words * sizeof(StgWord) + FRAGMENTED_SLACK; }
+
 bool isTimeToMark(void) { return !heap.marking && oldWords() >= heap.oldAt; }
 
-static size_t bytesToCopy(bool minor) { return minor ? heap.lastCopied : heap.oldWords * sizeof(StgWord) + heap.lastCopied; }
+/* As large a part of what is young as lived the last time; at first, half. */
+static size_t bytesToCopy(size_t young, bool minor)
+{
+    size_t copied = young / 2;
+    if (heap.lastYoung != 0) copied = (size_t)((double)young * (double)heap.lastCopied / (double)heap.lastYoung);
+    return minor ? copied : heap.oldWords * sizeof(StgWord) + copied;
+}
 
-unsigned helpersFor(bool minor, unsigned count)
+unsigned helpersFor(size_t young, bool minor, unsigned count)
 {
     unsigned most = count < MAX_COLLECTORS ? count : MAX_COLLECTORS;
 #ifndef CAPSTAN_TORTURE
-    size_t worth = bytesToCopy(minor) / BYTES_TO_SHARE;
+    size_t worth = bytesToCopy(young, minor) / BYTES_TO_SHARE;
     if (worth + 1 < most) most = (unsigned)worth + 1;
 #endif
     return most - 1;
 }
 
-bool isBigCollection(bool minor) { return bytesToCopy(minor) >= BYTES_TO_INVITE; }
+bool isBigCollection(size_t young, bool minor) { return bytesToCopy(young, minor) >= BYTES_TO_INVITE; }
 
 void noteCopied(size_t bytes, size_t young, uint64_t ns, bool minor)
 {

@@ -16,10 +16,12 @@ void setThresholds(unsigned nurseries, bool old);
 bool isTimeForMajor(Nursery *const *nurseries, unsigned count);
 /* Should a marking of the old objects begin? */
 bool isTimeToMark(void);
-/* How many threads besides the leader may take part. */
-unsigned helpersFor(bool minor, unsigned count);
+/* So few words live in so many blocks of small objects that they should be copied, once: the holes are too small for what becomes old. */
+bool isFragmented(size_t blocks, size_t words);
+/* How many threads besides the leader may take part, where so many bytes are young. */
+unsigned helpersFor(size_t young, bool minor, unsigned count);
 /* So much to do that it is worth waking threads for. */
-bool isBigCollection(bool minor);
+bool isBigCollection(size_t young, bool minor);
 /* What a collection copied, of so many young bytes if it was a minor one, in so many nanoseconds of the leader's processor: for the next one's guess. */
 void noteCopied(size_t bytes, size_t young, uint64_t ns, bool minor);
 /* Most of what was young survived last time: the next minor collection should make everything old, rather than copy it twice. */

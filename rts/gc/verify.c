@@ -1,6 +1,7 @@
-/* The heap verifier: walks everything that the roots reach, checks that each object is one, and that no old object, and no root that a minor
- * collection would leave out, refers to something young unremembered. */
+/* The heap verifier: walks everything that the roots reach, checks that each object is one, in memory that somebody has, and that no old object, and no root that
+ * a minor collection would leave out, refers to something young unremembered.  What changes and is old has to say so, or stores would not be remembered. */
 #include "base/report.h"
+#include "gc/fields.h"
 #include "gc/gct.h"
 #include "os/memory.h"
 
@@ -43,16 +44,22 @@ static const char *whatIsWrong(const StgClosure *obj)
 {
     if ((uintptr_t)obj % sizeof(StgWord)) return "address is not aligned";
     if ((uintptr_t)obj % MEGABLOCK_BYTES < BLOCK_BYTES) return "address among block descriptors";
+    if (!isAllocated(obj)) return "lies in a free block";
     const Block *b = blockOf(obj);
     if (b->flags & BLOCK_FROM && !(b->flags & BLOCK_YOUNG)) return "left behind in from-space";
     if (b->flags & BLOCK_LARGE && (const StgWord *)obj != b->start) return "points into a large object";
     if (isForwarded(obj)) return "is a forwarding pointer";
     if (obj->info == NULL || (StgWord)obj->info % sizeof(StgWord) || isInHeap(obj->info)) return "has no info table";
     if (obj->info->kind >= CLOSURE_KINDS) return "is of no kind";
-    if (!(b->flags & (BLOCK_LARGE | BLOCK_PINNED)) && closureWords(obj) > BLOCK_WORDS) return "is larger than its block";
+    if (closureWords(obj) > (size_t)(blockEnd(b) - (const StgWord *)obj)) return "is larger than its block";
+    if (!isAllocated((const StgWord *)obj + closureWords(obj) - 1)) return "ends in a free block";
     if (obj->info->flags & INFO_OLD && b->flags & BLOCK_YOUNG) return "says that it is old, but it is young";
+    if (!(b->flags & BLOCK_YOUNG) && obj->info != infoWhenOld(obj->info)) return "is old, and does not say so";
     return NULL;
 }
+
+/* Nothing is wrong with what was seen before: it is not looked at again, since many slots may refer to it. */
+static bool wasSeen(HaskellObj obj) { return (uintptr_t)obj % sizeof(StgWord) == 0 && isBitSet(check.seen, wordNumber(obj)); }
 
 static void checkSlot(Visitor *v, HaskellObj *slot)
 {
@@ -62,7 +69,8 @@ static void checkSlot(Visitor *v, HaskellObj *slot)
         if (obj->info == NULL || obj->info->kind >= CLOSURE_KINDS) complain(obj, "static object without an info table");
         return;
     }
-    const char *wrong = (uintptr_t)obj >= check.top ? "address beyond the heap" : whatIsWrong(obj);
+    bool inside = (uintptr_t)obj < check.top, seen = inside && wasSeen(obj);
+    const char *wrong = !inside ? "address beyond the heap" : seen ? NULL : whatIsWrong(obj);
     if (wrong != NULL) {
         complain(obj, wrong);
         return;
@@ -71,7 +79,7 @@ static void checkSlot(Visitor *v, HaskellObj *slot)
         v->sawYoung = true;
         if (check.old && !heap.forgot && !isBitSet(check.slots, wordNumber(slot))) complain(slot, "old, refers to something young, and is not remembered");
     }
-    if (isBitSet(check.seen, wordNumber(obj))) return;
+    if (seen) return;
     setBit(check.seen, wordNumber(obj));
     push(obj);
 }
@@ -80,7 +88,9 @@ static void missed(Visitor *v, const void *where, const char *what) { complain(w
 
 static void noteSlot(HaskellObj *slot, void *unused)
 {
-    if (isInHeap(slot)) setBit(check.slots, wordNumber(slot)); /* others are static thunks' */
+    if (!isInHeap(slot)) return; /* a static thunk's */
+    if ((uintptr_t)slot >= check.top || !isAllocated(slot)) complain(slot, "is remembered, and lies in a free block");
+    else setBit(check.slots, wordNumber(slot));
 }
 
 static bool makeMaps(void)

@@ -1,12 +1,17 @@
-/* file.c: reading the system's small text files. */
+/* file.c: reading the system's small text files, and writing texts (os.h). */
 #include "os/internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "os/os.h"
 
 struct Quiet osBeginQuiet(void) {
     struct Quiet quiet = {.error = errno};
@@ -59,4 +64,32 @@ bool osForEachLine(const char *path, bool (*line)(void *context, char *text), vo
     }
     osEndQuiet(quiet);
     return file != NULL;
+}
+
+/* 0, or why not. */
+static int writeWhole(int fd, const char *text, size_t length) {
+    while (length > 0) {
+        long put = syscall(SYS_write, fd, text, length);
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0) return put < 0 ? errno : EIO;
+        text += put;
+        length -= (size_t)put;
+    }
+    return 0;
+}
+
+/* The signal of a write goes to the thread that wrote: blocked there it waits, and is taken off again. */
+int osWriteAll(int fd, const char *text, size_t length) {
+    struct Quiet quiet = osBeginQuiet();
+    sigset_t pipeSignal, before, pending;
+    sigemptyset(&pipeSignal);
+    sigaddset(&pipeSignal, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipeSignal, &before);
+    bool waits = sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
+    int why = writeWhole(fd, text, length);
+    if (why == EPIPE && !waits)
+        while (sigtimedwait(&pipeSignal, NULL, &(struct timespec){0}) < 0 && errno == EINTR) continue;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    osEndQuiet(quiet);
+    return why;
 }

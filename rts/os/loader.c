@@ -2,7 +2,6 @@
 #include "os/internal.h"
 
 #include <dlfcn.h>
-#include <errno.h>
 #include <link.h>
 #include <stdint.h>
 #include <string.h>
@@ -57,7 +56,7 @@ bool osModuleOfHandle(void *handle, struct OsModule *module) {
 }
 
 void *osKeepModule(const struct OsModule *module) {
-    int error = errno;
+    struct Quiet quiet = osBeginQuiet();
     struct OsModule now;
     void *handle = osShouldFail() ? NULL : dlopen(module->name, RTLD_LAZY | RTLD_NOLOAD);
     /* Another one of the same name, meanwhile? */
@@ -66,12 +65,13 @@ void *osKeepModule(const struct OsModule *module) {
         handle = NULL;
     }
     if (handle == NULL) dlerror(); /* not for the host to hear */
-    errno = error;
+    osEndQuiet(quiet);
     return handle;
 }
 
 void osCloseModule(void *handle) {
-    int error = errno;
+    /* Its destructors may be cancellation points, and the loader's lock would stay held. */
+    struct Quiet quiet = osBeginQuiet();
     dlclose(handle);
-    errno = error;
+    osEndQuiet(quiet);
 }

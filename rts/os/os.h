@@ -104,6 +104,13 @@ void osFutexWake(_Atomic uint32_t *word, int count);
  * Errors: false when the descriptor is not one to write to. */
 bool osAddToEvent(int fd);
 
+/* ---------------------------------------------------------------- writing for people
+ *
+ * All of the text, to whatever the descriptor is. A pipe or socket without a reader is an error like any other, and kills nobody: the signal that
+ * comes with it is taken back (unless one was pending before). No cancellation point.
+ * Errors: 0, or the system's number. */
+int osWriteAll(int fd, const char *text, size_t length);
+
 /* ---------------------------------------------------------------- the one-sided memory barrier
  *
  * One side of a store-buffering pair (store mine; load yours) runs often and has a compiler barrier only; the other calls
@@ -176,6 +183,8 @@ void osYieldThread(void);
 
 /* The number under which tools show the calling thread. Changes in a forked child. */
 uint64_t osThreadId(void);
+/* Has the thread of this process with that number not ended?  A number may be another thread's by now. */
+bool osThreadLives(uint64_t id);
 
 /* The calling thread's stack as the system made it: lo is its lowest usable address, hi one past the highest. A stack that the
  * host switched to by itself is not seen: the caller compares with its stack pointer. The first call in a thread costs

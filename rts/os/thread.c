@@ -49,6 +49,13 @@ uint64_t osThreadId(void) {
     return (uint64_t)syscall(SYS_gettid);
 }
 
+bool osThreadLives(uint64_t id) {
+    int error = errno;
+    bool lives = syscall(SYS_tgkill, getpid(), (pid_t)id, 0) == 0 || errno != ESRCH;
+    errno = error;
+    return lives;
+}
+
 unsigned osCurrentCpu(void) {
     int error = errno, cpu = sched_getcpu();
     errno = error;

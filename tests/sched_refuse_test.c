@@ -4,6 +4,7 @@
 #include "sched.h"
 
 #include "os/memory.h"
+#include "timekeeper.h"
 
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -415,9 +416,14 @@ CAPSTAN_IO(tellAfterPut)
 }
 CAPSTAN_IO(leaveWaiters)
 {
-    FORK(stack, tellAfterDelay);
-    FORK(stack, tellAfterPut);
-    rts_yield(stack);
+    HaskellObj ids[2] = { CAPSTAN_UNIT, CAPSTAN_UNIT };
+    CAPSTAN_ROOTS(stack, ids[0], ids[1]);
+    ids[0] = FORK(stack, tellAfterDelay);
+    ids[1] = FORK(stack, tellAfterPut);
+    /* Until both wait: it may be another capability that runs them. */
+    for (int i = 0; i < 2; i++)
+        while (rts_threadStatus(ids[i]) == ThreadRunning) rts_yield(stack);
+    CAPSTAN_UNROOT(stack);
     osFailAllAfter(1);
     return CAPSTAN_UNIT;
 }
@@ -428,10 +434,14 @@ static void expectTold(int n)
     for (int i = 0; i < 20000 && told < n; i++) sleepMs(1);
     assert_int_equal(told, n);
 }
+static void doNothing(Timer *timer) {}
 static void testNobodyCallsIn(void **state)
 {
     run(&makeNapped_closure);
     told = 0;
+    Timer timer = { .fire = doNothing };
+    assert_true(startTimer(&timer, UINT64_MAX)); /* so there is a timekeeper, with room for a timer */
+    cancelTimer(&timer);
     run(&leaveWaiters_closure);
     sleepMs(20);
     expectTold(1);

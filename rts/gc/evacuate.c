@@ -299,7 +299,8 @@ static void shadeObject(GcThread *g, StgClosure *obj)
 /* Returns what is in the slot now.  shared: another collecting thread may visit the slot as well. */
 GC_INLINE HaskellObj evacuateSlot(GcThread *g, HaskellObj *slot, bool parallel, bool shared)
 {
-    HaskellObj before = __atomic_load_n(slot, __ATOMIC_RELAXED), obj = before;
+    /* Acquire: the flags of the copy's block, where the other thread was here first. */
+    HaskellObj before = shared ? __atomic_load_n(slot, __ATOMIC_ACQUIRE) : __atomic_load_n(slot, __ATOMIC_RELAXED), obj = before;
     for (;;) {
         if (rts_isImmediate(obj) || obj == NULL || !isInHeap(obj)) break;
         Block *b = blockOf(obj);

@@ -504,9 +504,15 @@ CAPSTAN_IO(killTimed)
     return CAPSTAN_UNIT;
 }
 
+static _Atomic int isTimed;
+CAPSTAN_IO(sleepTimed)
+{
+    isTimed = 1;
+    return rts_runIO(stack, &sleepForEver_closure);
+}
 CAPSTAN_IO(timeNested)
 {
-    HaskellObj inner = APPLY(stack->cap, timedIO, CAPSTAN_SMALL_INT(LONG), &sleepForEver_closure);
+    HaskellObj inner = APPLY(stack->cap, timedIO, CAPSTAN_SMALL_INT(LONG), &sleepTimed_closure);
     return rts_int(stack, timed(stack, LONG, inner));
 }
 static void *timeToTheEnd(void *unused)
@@ -517,8 +523,9 @@ static void *timeToTheEnd(void *unused)
 static void testTimeoutsAtExit(void **state)
 {
     run(&killTimed_closure);
+    isTimed = 0;
     pthread_t thread = spawn(timeToTheEnd, NULL);
-    sleepMs(20);
+    waitFor(&isTimed);
     hs_exit();
     assert_null(joinThread(thread));
     setUpTwo(state);
@@ -537,7 +544,9 @@ CAPSTAN_IO(forceSlow) { return rts_force(stack, &slowOnce_closure); }
 CAPSTAN_IO(timeThunk)
 {
     slowTurns = 0;
-    CHECK(timed(stack, SHORT, &forceSlow_closure) == -1);
+    FOR_TIMES(us)
+        if (slowTurns == 0) CHECK(timed(stack, us, &forceSlow_closure) == -1);
+    CHECK(slowTurns == 1);
     CHECK(timed(stack, LONG, &forceSlow_closure) == 8);
     return CAPSTAN_UNIT;
 }

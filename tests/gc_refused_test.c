@@ -2,6 +2,7 @@
  * Collections for which the operating system has no memory: nothing is copied, what lives becomes old where it is, and what is dead goes. All the memory
  * that the heap has free is taken away before, and none is added.
  */
+#define IDLE_COLLECTION_US 1000000000 /* nobody collects but who is told to */
 #include "generation.h"
 #include "refuse.h"
 

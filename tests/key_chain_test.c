@@ -3,6 +3,7 @@
  * that collections treat in its own way. All of a chain lives by its first key, whatever collects it; nothing behind a gap does; and each key is looked at a
  * few times.
  */
+#define IDLE_COLLECTION_US 1000000000 /* nobody collects but who is told to */
 #include "chain.h"
 #include "refuse.h"
 

@@ -1,6 +1,7 @@
 /*
  * Static closures that change, modules that are unloaded, memory outside the heap that is counted.
  */
+#define IDLE_COLLECTION_US 1000000000 /* nobody collects but who is told to */
 #include "keeping.h"
 
 #include <sys/mman.h>
@@ -319,7 +320,7 @@ static void testPace(void **state)
     assert_int_equal(failedChecks, 0);
     AWAIT(freed >= 100); /* nobody asked for a collection but the count */
     hs_perform_gc();
-    assert_int_equal(freed, 400);
+    AWAIT(freed == 400); /* some of them may have been begun by another thread */
     assert_int_equal(rts_getExternalMemory(), 0);
 }
 

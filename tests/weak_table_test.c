@@ -1,6 +1,7 @@
 /*
  * Weak tables: entries by identity and by content, which vanish with their keys and not before.
  */
+#define IDLE_COLLECTION_US 1000000000 /* nobody collects but who is told to */
 #include "chain.h"
 #include "gc/mark.h"
 

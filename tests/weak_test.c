@@ -1,6 +1,7 @@
 /*
  * Weak pointers: when they die, what they keep alive until then, who runs their finalizers, when and how often.
  */
+#define IDLE_COLLECTION_US 1000000000 /* nobody collects but who is told to */
 #include "keeping.h"
 
 #include <sys/wait.h>

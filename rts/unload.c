@@ -63,6 +63,11 @@ static void lookAtTaskStacks(Task *task, void *suspect)
     Suspect *s = suspect;
     for (const InCall *i = task->incall; i != NULL && task != s->asker; i = i->prev) lookAtInCallStack(i, s);
     if (task->calling != NULL) lookAtOwnStack(task->calling, s);
+}
+
+/* Of whose stacks nothing is known. */
+static void lookAtReleases(Suspect *s)
+{
     if (isCFinalizerRunning()) accuse(s, "C finalizers are being called");
     if (isReleaseRunning()) accuse(s, "a collection is still telling the host");
     if (haveExternalReleases() || externalsRunning != 0) accuse(s, "release functions are being called");
@@ -152,6 +157,7 @@ static void lookAround(void)
 {
     eachThread(lookAtThread, NULL);
     eachTask(lookAtTask, NULL);
+    lookAtReleases(&search.module);
     if (anyCFinalizerIn(from(), to())) find("a C finalizer of it is still to be called");
     if (anyAdjustorIn(from(), to())) find("a C function pointer with a stub of it is in use");
     gcThreads.begin();
@@ -230,6 +236,7 @@ static RtsStatus searchStacks(const void *lo, const void *hi, const char **found
     Suspect s = { (uintptr_t)lo, (uintptr_t)hi - (uintptr_t)lo, NULL, NULL };
     if (runtimeIsEnding) accuse(&s, "the runtime is ending, and has finalizers still to call"); /* it tries again itself */
     eachTask(lookAtTaskStacks, &s);
+    lookAtReleases(&s);
     *found = s.found;
     return s.found != NULL ? RTS_BUSY : RTS_OK;
 }

@@ -177,7 +177,7 @@ static void test_killed_evaluators(void **state)
 
 /* ---- The heap limit ---- */
 
-#define LIMIT ((size_t)16 << 20)
+#define LIMIT ((size_t)(SLOW_BUILD ? 8 : 16) << 20)
 
 CAPSTAN_CON(LimitsCell, 1, item, next)
 CAPSTAN_STATIC_CON(LimitsNil, 0);
@@ -269,7 +269,7 @@ static void test_heap_limit_caught(void **state)
 
 static void *hogOnThread(void *arg)
 {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < (SLOW_BUILD ? 1 : 3); i++)
         if (hogMemory((HsInt)arg, 100) != HeapExhausted) return (void *)1;
     return NULL;
 }
@@ -312,7 +312,7 @@ static void test_heap_limit_between_lock_and_unlock(void **state)
 static void test_heap_limit_during_collection(void **state)
 {
     unsigned steps = 0;
-    size_t length = isEmulated() || SLOW_BUILD ? 12000 : 3000; /* fewer of them fit: a collection takes long there */
+    size_t length = SLOW_BUILD ? 6000 : isEmulated() ? 12000 : 3000; /* fewer of them fit: a collection takes long there */
     StgStablePtr kept[1000];
     assert_int_equal(startLimited(2), RTS_OK);
     for (bool full = false; !full && steps < 1000; ) {

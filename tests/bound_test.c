@@ -142,14 +142,15 @@ static void testRefused(void **state)
 
 /* ---- At the end of the runtime ---- */
 
-static void *sleepInC(void *ms)
+static _Atomic int mayReturn;
+static void *stayInC(void *unused)
 {
-    sleepMs((int)(intptr_t)ms);
+    waitFor(&mayReturn);
     return NULL;
 }
-CAPSTAN_IO(callSleep, ms)
+CAPSTAN_IO(callStay)
 {
-    rts_safeCall(stack, sleepInC, (void *)(intptr_t)rts_intValue(ms));
+    rts_safeCall(stack, stayInC, NULL);
     ended = 1; /* not reached */
     return CAPSTAN_UNIT;
 }
@@ -166,19 +167,20 @@ CAPSTAN_IO(forkForEver)
         rts_forkOS(stack, APPLY(stack->cap, takeForEver, mvar));
         rts_forkOS(stack, &sleepForEver_closure);
         rts_forkOS(stack, &spinForEver_closure);
-        rts_forkOS(stack, APPLY(stack->cap, callSleep, CAPSTAN_SMALL_INT(SLOW_BUILD ? 4000 : 1500)));
+        rts_forkOS(stack, &callStay_closure);
     }
     CAPSTAN_UNROOT(stack);
     return CAPSTAN_UNIT;
 }
 static void testExit(void **state)
 {
-    ended = 0;
+    ended = mayReturn = 0;
     run(&forkForEver_closure);
-    uint64_t began = nowMs();
-    hs_exit();
-    assert_true(SLOW_BUILD || nowMs() - began < 150); /* not for those in C */
-    setUpTwo(state); /* while they come back */
+    hs_exit(); /* waits for none of those in C */
+    setUpTwo(state);
+    run(&forkLooking_closure);
+    mayReturn = 1; /* they come back to another runtime */
+    for (int i = 0; i < 10000 && tasksNow() > 1; i++) sleepMs(1);
     run(&forkLooking_closure);
     sleepMs(300);
     run(&forkLooking_closure);
@@ -255,16 +257,19 @@ static int setUpSignal(void **state)
 }
 
 static int pipeEnds[2];
-static _Atomic int inC, calls, before;
+static _Atomic int inC, calls, before, mayRead;
 
-/* Reads what never comes; first works for so many milliseconds, so that a signal may come too early. */
+enum { UNTIL_TOLD = -1 };
+
+/* Reads what never comes; first works for so many milliseconds, or until told, so that a signal may come too early. */
 static void *readForEver(void *arg)
 {
     char c;
     int fd = pipeEnds[0];
-    uint64_t until = nowMs() + (uint64_t)(intptr_t)arg;
+    intptr_t ms = (intptr_t)arg;
+    uint64_t began = nowMs();
     inC = 1;
-    while (nowMs() < until) before++;
+    while (ms == UNTIL_TOLD ? !mayRead : nowMs() < began + (uint64_t)ms) before++;
     ssize_t n = read(fd, &c, 1);
     calls++;
     return (void *)(intptr_t)(n == -1 && errno == EINTR ? 1 : 0);
@@ -400,7 +405,7 @@ static void testTimedCall(void **state)
 /* An exception that was there before, with the mask keeping it out; and one that nothing may let in. */
 static void *sleepUnlessBroken(void *ms)
 {
-    struct timespec time = { 0, (intptr_t)ms * 1000 * 1000 };
+    struct timespec time = { (intptr_t)ms / 1000, (intptr_t)ms % 1000 * 1000 * 1000 };
     inC = 1;
     return (void *)(intptr_t)(nanosleep(&time, NULL) != 0);
 }
@@ -408,7 +413,7 @@ CAPSTAN_IO(callLate, ready)
 {
     rts_putMVar(stack, ready, CAPSTAN_UNIT);
     while ((stack->tso->pending & PENDING_THROW) == 0) rts_yield(stack);
-    CHECK(rts_interruptibleCall(stack, sleepUnlessBroken, (void *)900) != NULL);
+    CHECK(rts_interruptibleCall(stack, sleepUnlessBroken, (void *)1000000) != NULL);
     CHECK(rts_getMaskingState(stack) == RtsMaskedInterruptible);
     return CAPSTAN_UNIT;
 }
@@ -433,24 +438,27 @@ CAPSTAN_IO(breakLate)
 }
 static void testInterruptLate(void **state) { run(&breakLate_closure); }
 
-/* A call inside a call: each is broken off for its own thread only. */
-CAPSTAN_IO(innerRead, ms)
+/* A call inside a call: each is broken off for its own thread only.  What timed out before it began is done again, with more time. */
+CAPSTAN_IO(innerRead)
 {
-    HaskellObj result, io = APPLY(stack->cap, callRead, ms);
-    CHECK(!rts_timeout(stack, 3000, io, &result));
+    HaskellObj result;
+    for (HsInt64 us = 3000; calls == 0; us *= 2)
+        CHECK(!rts_timeout(stack, us, APPLY(stack->cap, callRead, CAPSTAN_SMALL_INT(0)), &result));
     return CAPSTAN_SMALL_INT(4);
 }
+static _Atomic int outside;
 static void *callInAndRead(void *unused)
 {
-    intptr_t inner = runStatus(&innerRead_closure, CAPSTAN_SMALL_INT(0), NULL, NULL, 0) == Success;
+    outside = 1;
+    intptr_t inner = runStatus(&innerRead_closure, NULL, NULL, NULL, 0) == Success;
     return (void *)(inner + 2 * (intptr_t)readForEver(0));
 }
 CAPSTAN_IO(outerRead) { return CAPSTAN_SMALL_INT((intptr_t)rts_interruptibleCall(stack, callInAndRead, NULL)); }
 CAPSTAN_IO(breakNested)
 {
     HaskellObj result;
-    calls = 0;
-    CHECK(!rts_timeout(stack, 30000, &outerRead_closure, &result));
+    calls = outside = 0;
+    for (HsInt64 us = 30000; !outside; us *= 2) CHECK(!rts_timeout(stack, us, &outerRead_closure, &result));
     CHECK(calls == 2);
     return CAPSTAN_UNIT;
 }
@@ -505,8 +513,8 @@ CAPSTAN_IO(leaveReading)
     inC = 0;
     id = FORK(stack, capstan_uninterruptibleMask, APPLY(stack->cap, callRead, CAPSTAN_SMALL_INT(0)));
     while (!inC) rts_threadDelay(stack, 100);
-    inC = 0;
-    id = FORK(stack, callRead, CAPSTAN_SMALL_INT(100));
+    inC = mayRead = 0;
+    id = FORK(stack, callRead, CAPSTAN_SMALL_INT(UNTIL_TOLD));
     while (!inC) rts_threadDelay(stack, 100);
     FORK(stack, capstan_killThread, id);
     rts_yield(stack);
@@ -522,9 +530,10 @@ static void testExitInCall(void **state)
     setUpSignal(state);
     int old[2] = { pipeEnds[0], pipeEnds[1] };
     assert_int_equal(pipe(pipeEnds), 0);
+    mayRead = 1;
     runWith(&breakReads_closure, CAPSTAN_SMALL_INT(1));
     assert_int_equal(write(old[1], "xy", 2), 2); /* nobody breaks them off any more */
-    for (int i = 0; i < 1000 && calls < 5; i++) sleepMs(1);
+    for (int i = 0; i < 10000 && calls < 5; i++) sleepMs(1);
     assert_int_equal(calls, 5);
     runWith(&breakReads_closure, CAPSTAN_SMALL_INT(1));
     for (int i = 0; i < 2; i++) {

@@ -378,6 +378,17 @@ static int liveWithBudgets(void)
     hs_exit();
     return liveAgain();
 }
+/* Of what the hammers submit, and do not wait for, only so much may be left at a time: else a slow machine is at it for minutes afterwards. */
+static int setUpBudgets(void **state, unsigned capabilities, bool noMembarrier)
+{
+    RtsConfig config = schedConfig(capabilities);
+    config.no_membarrier = noMembarrier;
+    config.submit_queue = 20;
+    return setUpWith(state, &config);
+}
+static int setUpBudgetsOne(void **state) { return setUpBudgets(state, 1, false); }
+static int setUpBudgetsTwo(void **state) { return setUpBudgets(state, 2, false); }
+static int setUpBudgetsBarren(void **state) { return setUpBudgets(state, 2, true); }
 static void testAmongBudgets(void **state)
 {
     forkAmong(rounds(30), hammerBudgets, NULL, 3, liveWithBudgets);
@@ -600,7 +611,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(testNeverStarted), ONE(testIdle), TWO(testIdle), TWO(testStale),
         ALL(testAmongCalls), TWO(testAmongCollections), ALL(testAmongThreads),
-        { "testAmongWaits", testAmongWaits, setUpSignal, disarmTest, NULL }, ALL(testAmongBudgets), TEST(testAmongStarts),
+        { "testAmongWaits", testAmongWaits, setUpSignal, disarmTest, NULL }, { "testAmongBudgets", testAmongBudgets, setUpBudgetsOne, disarmTest, NULL },
+        { "testAmongBudgets on two", testAmongBudgets, setUpBudgetsTwo, disarmTest, NULL },
+        { "testAmongBudgets without membarrier", testAmongBudgets, setUpBudgetsBarren, disarmTest, NULL }, TEST(testAmongStarts),
         ALL(testInsideSafeCall), ALL(testReturnInChild), ONE(testReturnToOld), TWO(testReturnToOld),
         TWO(testReturnUnbound), TWO(testReturnForked), ONE(testUnsafe), TWO(testUnsafe), ONE(testUnsafeHosted), TWO(testUnsafeHosted),
         TWO(testManyChildren),

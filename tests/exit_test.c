@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include "capability.h"
+
 #define THREADS 6
 
 /* ---- What runs when the end comes ---- */
@@ -121,7 +123,9 @@ static void test_exit_with_waiters(void **state)
     for (int i = 0; i < THREADS; i++) waitFor(&callers[i].begun);
     sleepMs(50);
     pthread_t exiter = spawn(exitOnce, &over);
-    sleepMs(500); /* the others are sent home only once it has begun */
+    /* The others are sent home only once it has begun. */
+    while (!(atomic_load(&capabilities[0].attention) & ATTENTION_SHUTDOWN)) sleepMs(1);
+    sleepMs(50);
     assert_int_equal(atomic_load(&over), 0);
     /* The capability is as good as ever until its holder gives it up. */
     assert_false(rts_isDead(cap));
@@ -548,15 +552,17 @@ static void test_interrupted_in_destructor(void **state)
 
 typedef struct {
     _Atomic bool *stop;
-    uint64_t good, refused, interrupted, wrong;
+    uint64_t refused, interrupted, wrong;
 } Hammer;
+
+static _Atomic bool anyGood;
 
 static void *hammer(void *arg)
 {
     Hammer *h = arg;
     while (!atomic_load(h->stop)) {
         HsInt n = callWell();
-        if (n == 42) h->good++;
+        if (n == 42) anyGood = true;
         else if (n == -(HsInt)Interrupted) h->interrupted++;
         else if (n == -100 + RTS_CLOSED || n == -100 + RTS_NOT_STARTED) h->refused++;
         else h->wrong++;
@@ -570,12 +576,12 @@ static void test_exit_under_hammers(void **state)
     _Atomic bool stop = false;
     Hammer hammers[THREADS] = { 0 };
     pthread_t threads[THREADS];
-    uint64_t good = 0;
+    anyGood = false;
     for (int i = 0; i < THREADS; i++) {
         hammers[i].stop = &stop;
         threads[i] = spawn(hammer, &hammers[i]);
     }
-    for (int i = 0; i < rounds; i++) {
+    for (int i = 0; i < rounds || !anyGood; i++) {
         assert_int_equal(startHooked(1 + (unsigned)i % 3), RTS_OK);
         if (i % 3) sleepMs(1);
         hs_exit();
@@ -584,9 +590,7 @@ static void test_exit_under_hammers(void **state)
     for (int i = 0; i < THREADS; i++) {
         joinThread(threads[i]);
         assert_int_equal(hammers[i].wrong, 0);
-        good += hammers[i].good;
     }
-    assert_true(good > 0);
 }
 
 /* ---- Cancellation ---- */

@@ -339,12 +339,15 @@ static void testUndisturbed(void **state)
     assert_int_equal(runInThread(&breakThenSleep_closure, NULL), 0);
 }
 
-/* Uninterruptible: the call is left in peace. */
+/* Uninterruptible: the call is left in peace, though somebody throws. */
+static _Atomic int mayEnd;
 static void *readForAWhile(void *unused)
 {
     struct pollfd fd = { idlePipe[0], POLLIN, 0 };
+    callErrno = 0;
     callBegun = 1;
-    callErrno = poll(&fd, 1, 50) < 0 ? errno : 0;
+    while (!mayEnd)
+        if (poll(&fd, 1, 10) < 0) callErrno = errno;
     return NULL;
 }
 static HaskellObj callInPeace(Stack *stack, void *unused)
@@ -367,12 +370,15 @@ CAPSTAN_IO(callMasked, done)
 }
 CAPSTAN_IO(breakMasked)
 {
-    HaskellObj done = rts_mkMVar(stack->cap), id = CAPSTAN_UNIT;
-    CAPSTAN_ROOTS(stack, done, id);
-    callBegun = 0;
+    HaskellObj done = rts_mkMVar(stack->cap), id = CAPSTAN_UNIT, killer = CAPSTAN_UNIT;
+    CAPSTAN_ROOTS(stack, done, id, killer);
+    callBegun = mayEnd = 0;
     id = FORK(stack, callMasked, done);
     while (!callBegun) rts_threadDelay(stack, 200);
-    rts_killThread(stack, id);
+    killer = FORK(stack, capstan_killThread, id);
+    CHECK(awaitStatus(stack, &killer, ThreadBlockedOnThrowTo));
+    rts_threadDelay(stack, 50000);
+    mayEnd = 1;
     HaskellObj result = rts_takeMVar(stack, done);
     CAPSTAN_UNROOT(stack);
     return result;

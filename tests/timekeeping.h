@@ -220,7 +220,7 @@ static inline bool hasThread(void)
 /* One that has just been joined may still be listed. */
 static inline bool hasNoThread(void)
 {
-    for (uint64_t end = osMonotonicNanos() + SECOND; hasThread() && osMonotonicNanos() < end;) osSleepNanos(MILLISECOND);
+    for (uint64_t end = osMonotonicNanos() + PATIENCE; hasThread() && osMonotonicNanos() < end;) osSleepNanos(MILLISECOND);
     return !hasThread();
 }
 
@@ -233,6 +233,13 @@ static inline long countSwitches(void)
     return strtol(strchr(text, ':') + 1, NULL, 10);
 }
 
+/* Not where it has been woken and waits for a processor. */
+static inline bool isAsleep(void)
+{
+    char text[100];
+    return readThreadStatus("State:", text, sizeof text) && strstr(text, "\tS") != NULL;
+}
+
 /* How often the thread wakes in a time, once it has fallen asleep. */
 static inline long countSwitchesIn(uint64_t time)
 {
@@ -241,7 +248,7 @@ static inline long countSwitchesIn(uint64_t time)
         before = after;
         osSleepNanos(50 * MILLISECOND);
         after = countSwitches();
-    } while (after != before);
+    } while (after != before || !isAsleep());
     osSleepNanos(time);
     return countSwitches() - before;
 }

@@ -175,7 +175,7 @@ static void expectQuiet(unsigned tasks)
     for (int i = 0; i < 5000 && tasksNow() != tasks; i++) sleepMs(1);
     assert_int_equal(tasksNow(), tasks);
     rts_getThreadCounts(&counts);
-    for (int i = 0; i < 5000 && counts.stacks_in_use != 0; i++) {
+    for (int i = 0; i < 5000 && counts.stacks_in_use + counts.in_safe_calls + counts.hosts != 0; i++) {
         sleepMs(1);
         rts_getThreadCounts(&counts);
     }

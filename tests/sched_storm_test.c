@@ -81,6 +81,7 @@ typedef struct {
 } Fighter;
 static Fighter fighters[FIGHTERS];
 static _Atomic int over;
+static _Atomic int throwing; /* fighters that may still throw */
 
 static void noteCatch(HsInt me, HaskellObj e)
 {
@@ -130,10 +131,12 @@ CAPSTAN_IO(fighter, me, box, done)
     Fight fight = { no, &names, &seed };
     while (!over)
         if (!rts_try(stack, fightOn, &fight, &result)) noteCatch(no, result);
-    /* What is still on its way. */
-    for (int quiet = 0; quiet < 3;) {
-        if (rts_try(stack, rest, NULL, &result)) quiet++;
-        else noteCatch(no, result);
+    throwing--;
+    /* What is still on its way: a throw that came back was caught, so the last thrower's end is the end of all. */
+    for (int quiet = 0; quiet < 1;) {
+        bool ended = throwing == 0;
+        if (!rts_try(stack, rest, NULL, &result)) noteCatch(no, result);
+        else if (ended) quiet++;
     }
     rts_putMVar(stack, done, CAPSTAN_UNIT);
     CAPSTAN_UNROOT(stack);
@@ -182,6 +185,7 @@ static void testMelee(void **state)
     for (int i = 0; i < 2; i++) {
         memset(fighters, 0, sizeof fighters);
         over = 0;
+        throwing = FIGHTERS;
         if (i == 0) runWith(&melee_closure, ms);
         else runInThread(&melee_closure, ms);
         countFight();
@@ -319,6 +323,7 @@ CAPSTAN_IO(putWhilePestered, n)
     id = FORK(stack, taker, box, done);
     while (!masked) rts_yield(stack);
     FORK(stack, pesterer, id, done);
+    while (interruptions == 0) rts_yield(stack); /* it waits for what is not there yet */
     for (HsInt i = 1; i <= count; i++) {
         rts_putMVar(stack, box, rts_int(stack, i));
         if (i % 3 == 0) rts_yield(stack);

@@ -57,6 +57,7 @@ typedef struct {
     HsFunPtr (*adder)(HsInt);
     void (*tie)(HsStablePtr, HsPtr);
     void (*sleep)(HsPtr);
+    int *inside;
 } Plug;
 
 static _Atomic int gone; /* destructors that ran */
@@ -70,6 +71,7 @@ static Plug loadFrom(const char *path)
     }
 #define FIND(member) *(void **)&p.member = dlsym(p.handle, "plug_" #member)
     FIND(pair), FIND(first), FIND(lazy), FIND(force), FIND(count), FIND(wait), FIND(fork), FIND(adder), FIND(tie), FIND(sleep);
+    p.inside = dlsym(p.handle, "plug_inside");
     return p;
 }
 static Plug load(void)
@@ -159,6 +161,13 @@ static void losesStatics(void)
     }
 }
 
+/* Until somebody has come in: before, nothing may keep the module.  A moment more, for it to wait there. */
+static void awaitInside(const Plug *p)
+{
+    while (__atomic_load_n(p->inside, __ATOMIC_SEQ_CST) == 0) nap(1);
+    nap(20);
+}
+
 static HsInt awake; /* of the thread that is inside */
 typedef struct {
     HsInt (*wait)(HsStablePtr);
@@ -181,7 +190,7 @@ static void keepsWhoIsInside(void)
     Inside in = { p.wait, NULL, box, 0 };
     pthread_t thread;
     pthread_create(&thread, NULL, goInside, &in);
-    nap(50);
+    awaitInside(&p);
     unload(&p);
     expectStays("an in-call waits inside of it");
     hs_try_putmvar(-1, box); /* frees the stable pointer */
@@ -192,7 +201,7 @@ static void keepsWhoIsInside(void)
     p = load();
     box = newBox();
     p.fork(box);
-    nap(50);
+    awaitInside(&p);
     unload(&p);
     expectStays("a thread waits inside of it");
     hs_try_putmvar(-1, box);
@@ -203,7 +212,7 @@ static void keepsWhoIsInside(void)
     awake = 0;
     in = (Inside){ .sleep = p.sleep };
     pthread_create(&thread, NULL, goInside, &in);
-    nap(50);
+    awaitInside(&p);
     unload(&p);
     expectStays("a safe call is inside of it");
     __atomic_store_n(&awake, 1, __ATOMIC_SEQ_CST);
@@ -431,7 +440,7 @@ static void insideAtExit(void)
     Inside in = { .sleep = p.sleep };
     pthread_t thread;
     pthread_create(&thread, NULL, goInside, &in);
-    nap(50);
+    awaitInside(&p);
     unload(&p);
     hs_exit();
     check(isMapped("plug.so"), "a call is still inside");

@@ -60,14 +60,17 @@ CAPSTAN_IO(count)
 }
 
 /* Threads that are inside of our code, and have no object of ours. */
+int plug_inside; /* counts those that came in */
 CAPSTAN_IO(await, p)
 {
+    __atomic_fetch_add(&plug_inside, 1, __ATOMIC_SEQ_CST);
     HaskellObj got = rts_takeMVar(stack, pointedTo(stack, p));
     return got == CAPSTAN_UNIT ? CAPSTAN_SMALL_INT(1) : CAPSTAN_SMALL_INT(2);
 }
 CAPSTAN_LAMBDA_IO(awaiting, 1)
 {
     HaskellObj box = rts_freeVar(self, 0);
+    __atomic_fetch_add(&plug_inside, 1, __ATOMIC_SEQ_CST);
     rts_takeMVar(stack, box);
     return CAPSTAN_UNIT;
 }
@@ -105,5 +108,6 @@ CAPSTAN_IO(tie, p, counter)
 
 void plug_nap(HsInt *until)
 {
+    __atomic_fetch_add(&plug_inside, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(until, __ATOMIC_SEQ_CST) == 0) nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 }

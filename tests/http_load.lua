@@ -1,4 +1,4 @@
--- For wrk: each of its threads sends exactly so many requests (the argument), and says what came back.
+-- For wrk: each of its threads sends exactly so many requests (the argument), and says when all are answered, and in the end what came back.
 local threads = {}
 
 function setup(thread)
@@ -28,6 +28,10 @@ function response(status, headers, body)
     numbers = numbers + tonumber(number)
   else
     wrong = wrong + 1
+  end
+  if greeted + wrong == quota then
+    io.write("all answered\n")
+    io.flush()
   end
 end
 

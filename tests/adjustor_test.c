@@ -235,20 +235,15 @@ static void testFreedDuringCall(void **state)
 }
 
 /* One thread waits for a capability inside a call; meanwhile another frees the pointer, and makes others. */
-static _Atomic int entered;
-static void *callAndWait(void *f)
-{
-    atomic_store(&entered, 1);
-    return (void *)(intptr_t)((LL *)f)(30);
-}
+static void *callAndWait(void *f) { return (void *)(intptr_t)((LL *)f)(30); }
 static void testFreedWhileWaiting(void **state)
 {
     LL *f = (LL *)makeWithFree(12);
     Capability *cap = rts_lock();
-    atomic_store(&entered, 0);
+    unsigned tasks = tasksNow();
     pthread_t thread = spawn(callAndWait, (void *)f);
-    waitFor(&entered);
-    sleepMs(50);
+    while (tasksNow() == tasks) sleepMs(1); /* it is inside, and about to wait */
+    sleepMs(20);
     freeHaskellFunctionPtr((void *)f);
     RtsAdjustorCounts counts;
     rts_getAdjustorCounts(&counts);

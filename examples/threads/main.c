@@ -116,7 +116,8 @@ static void request(const char *name, HsInt limit, HsInt64 deadline_us, _Atomic 
     opts.handle = &mine;
     RtsStatus refused = rts_lockOpt(&cap, &opts);
     if (refused != RTS_OK) {
-        printf("%s: %s\n", name, rts_statusText(refused));
+        /* A time may be up before there was a capability. */
+        printf("%s: %s\n", name, refused == RTS_TIMED_OUT ? "its time was up" : rts_statusText(refused));
         return;
     }
     if (handle != NULL) *handle = mine;

@@ -26,10 +26,10 @@ int main(int argc, char **argv)
     HsInt32 weight;
     if (shelf_take_try("a jar", &weight, &error) != Success) printf("%s: %s\n", error.exception_class, error.message);
 
-    /* Not longer than 50 ms. */
+    /* Not longer than 50 ms, begun or not. */
     RtsLockOpts opts = RTS_LOCK_OPTS_INIT;
     opts.deadline_us = 50000;
-    if (shelf_watch_try_opt(&opts, &error) != Success) printf("watching: %s\n", error.message);
+    if (shelf_watch_try_opt(&opts, &error) == TimedOut) printf("watching: timed out\n");
 
     /* A C function pointer to a managed function. */
     int numbers[] = { 3, 14, 15, 92, 65, 35, 89, 79 };

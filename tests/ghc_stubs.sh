@@ -80,7 +80,7 @@ runAcceptance() { # CC
   compile "$cc" c11 "$work/acceptance.c" "$out/acceptance.o" -I"$stubs/stubs" || { fail "acceptance.c: $cc"; return; }
   link "$cc" "$out/acceptance" "$out/acceptance.o" "$out/closures.o" "${objects[@]}" ||
     { fail "the acceptance program does not link with $cc"; return; }
-  timeout 60 ${CAPSTAN_RUN:-} "$out/acceptance" >"$out/lines" || fail "the acceptance program, $cc: status $?"
+  ${CAPSTAN_RUN:-} "$out/acceptance" >"$out/lines" || fail "the acceptance program, $cc: status $?"
   if diff "$work/acceptance.expected" "$out/lines"; then
     echo "$cc: $(wc -l <"$out/lines") of $total lines as from GHC"
   else
@@ -118,7 +118,7 @@ runCalls() { # CC
   compile "$cc" gnu11 "$tests/ghc/calls_host.c" "$out/host.o" -I"$out" -include "$out/names.h" ||
     { fail "calls_host.c: $cc"; return; }
   link "$cc" "$out/calls" "$out/host.o" "$out/stub.o" || { fail "the host of Calls.hs does not link with $cc"; return; }
-  if timeout 60 ${CAPSTAN_RUN:-} "$out/calls"; then echo "$cc: stubs made by ghc $(ghc --numeric-version) work"
+  if ${CAPSTAN_RUN:-} "$out/calls"; then echo "$cc: stubs made by ghc $(ghc --numeric-version) work"
   else fail "the host of Calls.hs compiled by $cc: status $?"; fi
 }
 

@@ -14,7 +14,7 @@ fourth: 17984 primes below 200000'
 counts='1 4 20'
 [ "${CAPSTAN_TEST_SCALE:-}" != short ] || counts=3
 for workers in $counts; do
-  got=$(timeout 250 ${CAPSTAN_RUN:-} "$threads" $workers 2>&1)
+  got=$(${CAPSTAN_RUN:-} "$threads" $workers 2>&1)
   status=$?
   [ $status -eq 0 ] && [ "$got" = "$expected" ] ||
     { echo "$workers workers: exit status $status, and prints:"; echo "$got"; failed=1; }

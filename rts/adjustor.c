@@ -123,6 +123,8 @@ static void handleCall(ArchAdjustor *record, ArchFrame *frame)
     unsigned status = statusOfAdjustor(a);
     const Signature *s = atomic_load_explicit(&a->signature, memory_order_relaxed);
     if (CAPSTAN_UNLIKELY(status != ADJUSTOR_LIVE)) {
+        /* Acquire: the record may be on its way to its next life, with a signature that was just made. */
+        s = atomic_load_explicit(&a->signature, memory_order_acquire);
         endUse(&use);
         refuseCall(status);
         setZero(frame, s);

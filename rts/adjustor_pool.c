@@ -167,7 +167,7 @@ Adjustor *newAdjustor(const Signature *signature, StgFunPtr wptr, StgStablePtr h
         reportError(RTS_NO_MEMORY, "%s: no adjustor: %s", what, refused);
         return NULL;
     }
-    atomic_store_explicit(&a->signature, signature, memory_order_relaxed);
+    atomic_store_explicit(&a->signature, signature, memory_order_release); /* pairs with the acquire of a call that comes too late */
     atomic_store_explicit(&a->wptr, wptr, memory_order_relaxed);
     atomic_store_explicit(&a->hptr, hptr, memory_order_relaxed);
     /* An addition: calls that do not know better may be counted.  Release: pairs with the acquire of the status. */

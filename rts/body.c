@@ -67,14 +67,15 @@ static bool isQuietDeath(HaskellObj exception)
 
 void reportUncaught(Capability *cap, StgTSO *tso, HaskellObj exception)
 {
-    char text[256];
+    char text[256], label[LABEL_BYTES];
     if (hostConfig.uncaughtHook == NULL && isQuietDeath(exception)) return;
     showException(exception, text, sizeof text);
+    copyLabel(tso, label);
     if (hostConfig.uncaughtHook != NULL)
-        hostConfig.uncaughtHook(hostConfig.uncaughtCtx, tso->id, tso->label, exception, text);
+        hostConfig.uncaughtHook(hostConfig.uncaughtCtx, tso->id, label, exception, text);
     else
-        logLine(RTS_LOG_WARNING, "thread %lu%s%s ended by an exception: %s", (unsigned long)tso->id, tso->label[0] ? " " : "",
-                tso->label, text);
+        logLine(RTS_LOG_WARNING, "thread %lu%s%s ended by an exception: %s", (unsigned long)tso->id, label[0] ? " " : "",
+                label, text);
 }
 
 static void dieUnborn(Capability *cap, StgTSO *tso, HaskellObj exception)
@@ -93,7 +94,7 @@ static void runUnbound(Stack *stack, StgTSO *tso)
     tso->closure = CAPSTAN_UNIT;
     stack->roots = NULL;
     stack->trap = NULL;
-    __atomic_store_n(&stack->mask, tso->mask, __ATOMIC_RELAXED); /* pairs with isDeaf */
+    setMask(stack, tso->mask);
     CatchResult result = archEnter(stack, bodies[tso->body], closure);
     Capability *cap = stack->cap;
     if (cap->dead != RTS_OK) return;

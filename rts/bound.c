@@ -36,9 +36,6 @@ static struct {
 
 /* ---- What both have in common ---- */
 
-/* Atomic: who throws looks at it. */
-static void setMask(Stack *stack, uint32_t mask) { __atomic_store_n(&stack->mask, mask, __ATOMIC_RELAXED); }
-
 /* The maker's thread word on its way into an in-call.  false: no memory for it. */
 static bool sendWord(Stack *stack, HsStablePtr *word)
 {

@@ -414,10 +414,10 @@ void rts_evalStableIO(Capability **cap, HsStablePtr s, HsStablePtr *ret)
     if (ret != NULL) *ret = NULL;
     InCall *incall = checkHolder(*cap, "rts_evalStableIO");
     if (incall == NULL) return;
-    incall->stack.mask = MASKED_INTERRUPTIBLE;
+    setMask(&incall->stack, MASKED_INTERRUPTIBLE);
     runStrictIOBound(cap, (HaskellObj)deRefStablePtr(s), &value);
     if ((*cap)->dead == RTS_OK) { /* else it is not ours any more */
-        incall->stack.mask = UNMASKED;
+        setMask(&incall->stack, UNMASKED);
         noticePending(&incall->stack);
     }
     if (ret != NULL && rts_getSchedStatus(*cap) == Success && (*ret = getStablePtr((StgPtr)value)) == NULL)

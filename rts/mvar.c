@@ -97,11 +97,14 @@ static inline HaskellObj takeHanded(StgTSO *tso)
     return value;
 }
 
-/* The write barrier.  Context: the lock. */
+/* Context: the lock.  Atomic: rts_isEmptyMVar looks without it. */
+static inline void storeValue(StgMVar *mvar, HaskellObj value) { __atomic_store_n(&mvar->value, value, __ATOMIC_RELAXED); }
+
+/* With the write barrier. */
 static inline void setValue(Capability *cap, StgMVar *mvar, HaskellObj value)
 {
     if (CAPSTAN_UNLIKELY(mvar->info->flags & INFO_OLD)) rememberStore(&cap->nursery, &mvar->value, value);
-    mvar->value = value;
+    storeValue(mvar, value);
 }
 
 /* Context: the lock; the MVar is full.  Takes the value out, and lets the next putter in. */
@@ -110,7 +113,7 @@ static inline HaskellObj emptyMVar(Capability *cap, StgMVar *mvar)
     HaskellObj value = mvar->value;
     StgTSO *putter = dequeueWaiter(mvar);
     if (putter == NULL) {
-        mvar->value = NULL;
+        storeValue(mvar, NULL);
     } else {
         setValue(cap, mvar, putter->value);
         endWaitLocked(putter, WAIT_HANDED);

@@ -384,7 +384,7 @@ void ringTask(Task *task)
 /* A bound thread whose wait is over, by whoever holds cap (NULL: nobody). */
 static void wakeBound(Capability *cap, StgTSO *tso)
 {
-    Task *task = tso->incall->task;
+    Task *task = taskOf(tso->incall); /* it may have gone on by itself, and the record be another OS thread's: then that is rung for nothing */
     if (cap != NULL && task == holderOf(cap)) { /* it hosts the caller */
         cap->hostReady = true;
         Stack *stack = regsOf(cap)->stack;

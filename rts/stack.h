@@ -11,6 +11,8 @@
 
 /* Stack.mask. */
 enum { UNMASKED, MASKED_INTERRUPTIBLE, MASKED_UNINTERRUPTIBLE };
+/* Atomic: who throws, or cancels, looks whether the thread is deaf (isDeaf). */
+static inline void setMask(Stack *stack, uint32_t mask) { __atomic_store_n(&stack->mask, mask, __ATOMIC_RELAXED); }
 
 /* Set stack->limit for an in-call that begins at stack pointer sp.  false: not within the bounds that are known. */
 static inline bool adoptStack(Task *task, Stack *stack, uintptr_t sp)

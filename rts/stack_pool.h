@@ -75,7 +75,7 @@ void forgetStackPool(void);
 Stack *takeStackSlow(StackCache *cache);
 void putStackSlow(StackCache *cache, Stack *stack);
 
-/* As it was when fresh.  poll has late writers. */
+/* As it was when fresh.  poll has late writers, and mask late readers. */
 static inline Stack *cleanStack(Stack *stack)
 {
     stack->cap = NULL;
@@ -84,7 +84,7 @@ static inline Stack *cleanStack(Stack *stack)
     stack->trap = NULL;
     stack->limit = stack->lo + STACK_HEADROOM;
     __atomic_store_n(&stack->poll, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&stack->mask, 0, __ATOMIC_RELAXED); /* and mask has late readers */
+    setMask(stack, UNMASKED);
     stack->sp = NULL;
     stack->pendingFun = NULL;
     stack->pendingCount = 0;

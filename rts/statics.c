@@ -73,7 +73,7 @@ static void revertBetween(uintptr_t lo, uintptr_t size)
             continue;
         }
         beginChange(t);
-        *link = t->link;
+        __atomic_store_n(link, t->link, __ATOMIC_RELEASE); /* another closure's, perhaps, which is in use: see isNoted */
         revertOne(t);
         endChange();
     }

@@ -41,18 +41,26 @@ static void tellOfLongStop(const char *text)
     if (task != NULL) task->finalizing = before;
 }
 
+typedef struct {
+    char text[256];
+    int n;
+} Culprits;
+
+/* Under the tasks lock, as who took a capability does not publish its record by that. */
+static void nameIfHolder(Task *task, void *culprits)
+{
+    Culprits *c = culprits;
+    for (unsigned i = 0; i < numCapabilities && c->n < (int)sizeof c->text - 40 && task != getMyTask(); i++)
+        if (atomic_load_explicit(&capabilities[i].holder, memory_order_relaxed) == (uintptr_t)task)
+            c->n += snprintf(c->text + c->n, sizeof c->text - (size_t)c->n, " thread %lu (capability %u)", (unsigned long)task->id, i);
+}
+
 static void nameCulprits(uint64_t waited)
 {
-    char text[256];
-    int n = snprintf(text, sizeof text, "waiting %.1f s to stop the world for", (double)waited * 1e-9);
-    for (unsigned i = 0; i < numCapabilities && n < (int)sizeof text - 40; i++) {
-        uintptr_t holder = atomic_load_explicit(&capabilities[i].holder, memory_order_relaxed);
-        if (holder <= HOLDER_CLOSED || (Task *)holder == getMyTask()) continue;
-        /* The record may be going away; its number is all that is read. */
-        n += snprintf(text + n, sizeof text - (size_t)n, " thread %lu (capability %u)",
-                      (unsigned long)((Task *)holder)->id, i);
-    }
-    tellOfLongStop(text);
+    Culprits c;
+    c.n = snprintf(c.text, sizeof c.text, "waiting %.1f s to stop the world for", (double)waited * 1e-9);
+    eachTask(nameIfHolder, &c);
+    tellOfLongStop(c.text);
 }
 
 static void waitForAll(uint64_t began)

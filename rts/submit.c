@@ -305,7 +305,7 @@ static HaskellObj evaluate(Stack *stack, void *arg)
     Submission *s = arg;
     HaskellObj function, args[MAX_ARGS + 1];
     unsigned n = s->what.n_args;
-    __atomic_store_n(&stack->mask, UNMASKED, __ATOMIC_RELAXED);
+    setMask(stack, UNMASKED);
     noticePending(stack);
     rts_poll(stack);
     /* The timer may be a little late. */
@@ -317,7 +317,7 @@ static HaskellObj evaluate(Stack *stack, void *arg)
         if (args[i] == CAPSTAN_POISON) rts_raise(stack, &capstan_HeapOverflow_closure);
     args[n] = CAPSTAN_WORLD;
     HaskellObj result = rts_force(stack, rts_callN(stack, function, n + 1, args));
-    __atomic_store_n(&stack->mask, MASKED_INTERRUPTIBLE, __ATOMIC_RELAXED);
+    setMask(stack, MASKED_INTERRUPTIBLE);
     return result;
 }
 

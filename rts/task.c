@@ -124,7 +124,7 @@ InCall *newInCallSlow(Task *task)
     incall = tasks.spareInCalls;
     if (incall != NULL) tasks.spareInCalls = incall->prev;
     releaseLock(&tasksLock);
-    if (incall != NULL) incall->task = task;
+    if (incall != NULL) __atomic_store_n(&incall->task, task, __ATOMIC_RELAXED); /* a late waker of the last thread may look: taskOf */
     else if ((incall = rtsMalloc(sizeof *incall)) != NULL) initInCall(task, incall);
     return incall;
 }

@@ -28,7 +28,7 @@ typedef struct InCall_ InCall;
  * suspended in-calls are inside a safe call: their thread holds no capability for them. */
 struct InCall_ {
     InCall *prev;            /* [owner] next one out; in the spare list: next spare */
-    Task *task;              /* [const] */
+    Task *task;              /* [const until the record is another thread's, atomic] taskOf */
     SchedulerStatus status;  /* [owner] of the last evaluation */
     bool suspended;          /* [owner, atomic] in a safe call */
     bool fresh;              /* [const] part of its Task */
@@ -39,6 +39,9 @@ struct InCall_ {
     struct Budget_ *budget;  /* [owner] its deadline and handle: made when first needed, then kept; in use with TSO_BUDGET */
     Stack stack;             /* the adopted stack that it runs on */
 };
+
+/* Of an in-call that may have ended meanwhile: then it may be the one that has its record now. */
+static inline Task *taskOf(const InCall *incall) { return __atomic_load_n(&incall->task, __ATOMIC_RELAXED); }
 
 /* How a parked waiter was woken.  Written under the caps lock. */
 enum {

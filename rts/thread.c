@@ -234,7 +234,7 @@ void freeThreads(bool (*keep)(StgTSO *tso), void (*drop)(StgTSO *tso))
     for (unsigned i = 0; i < MAX_CAPABILITIES; i++) {
         capabilities[i].freeThreads = NULL;
         capabilities[i].freeThreadCount = 0;
-        capabilities[i].threadsMade = 0;
+        __atomic_store_n(&capabilities[i].threadsMade, 0, __ATOMIC_RELAXED);
     }
 }
 
@@ -383,8 +383,19 @@ void rts_labelThread(HaskellObj v, const char *label)
     StgTSO *tso = isThreadId(v, "rts_labelThread") ? threadOf(v) : NULL;
     if (tso == NULL) return;
     size_t n = label == NULL ? 0 : strnlen(label, sizeof tso->label - 1);
-    if (n > 0) memcpy(tso->label, label, n);
-    tso->label[n] = 0;
+    lockTSO(tso);
+    if (threadOf(v) == tso) { /* cut off under this lock: the next thread in the record has a label of its own */
+        if (n > 0) memcpy(tso->label, label, n);
+        tso->label[n] = 0;
+    }
+    unlockTSO(tso);
+}
+
+void copyLabel(StgTSO *tso, char label[LABEL_BYTES])
+{
+    lockTSO(tso);
+    memcpy(label, tso->label, LABEL_BYTES);
+    unlockTSO(tso);
 }
 
 /* Reads what the thread's owner writes: old news will do. */

@@ -67,6 +67,8 @@ enum { THREAD_FREE = 100, THREAD_NEW = 101 };
 
 struct InCall_;
 
+#define LABEL_BYTES 32
+
 struct StgTSO_ {
     /* A cache line: what a switch and a wait need. */
     StgTSO *link, *back;
@@ -101,7 +103,7 @@ struct StgTSO_ {
     void *waitRecord;           /* [owner] memory of a wait for a descriptor; or WAITS_AT + the thread in whose throwers or waiters it is */
     uint64_t id;                /* [owner] */
     int64_t allocLeft;          /* [owner] bytes; the counter of rts_setAllocationCounter */
-    char label[32];
+    char label[LABEL_BYTES];    /* [lock: own, once it is known] */
     StgTSO *dirtyLink;          /* [in the list] next dirty one */
     struct Extras_ *extras;     /* [owner] what a language keeps here, made when first used: language.h */
     Timer timer;                /* delays, deadlines */
@@ -225,6 +227,8 @@ void forgetNamed(StgTSO *tso);
 void forgetBound(StgTSO *tso);
 /* Its in-call was ended by something else than its return: what others left with it is of no use to the next. */
 void forgetBoundWaits(StgTSO *tso);
+/* Others may be labelling it. */
+void copyLabel(StgTSO *tso, char label[LABEL_BYTES]);
 /* The record behind a ThreadId; NULL: it has ended, or v is none. */
 StgTSO *threadOf(HaskellObj v);
 

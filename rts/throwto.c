@@ -251,10 +251,10 @@ RtsMaskingState rts_getMaskingState(Stack *stack) { return (RtsMaskingState)stac
 HaskellObj rts_withMask(Stack *stack, RtsMaskingState state, HaskellObj (*body)(Stack *stack, void *arg), void *arg)
 {
     uint32_t before = stack->mask;
-    __atomic_store_n(&stack->mask, (uint32_t)state, __ATOMIC_RELAXED); /* pairs with isDeaf */
+    setMask(stack, (uint32_t)state);
     if (state == RtsUnmasked && atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0) safepoint(stack);
     HaskellObj result = body(stack, arg);
-    __atomic_store_n(&stack->mask, before, __ATOMIC_RELAXED);
+    setMask(stack, before);
     if (before == UNMASKED && CAPSTAN_UNLIKELY(atomic_load_explicit(&stack->tso->pending, memory_order_relaxed) != 0)) {
         CAPSTAN_ROOTS(stack, result);
         safepoint(stack);

@@ -185,8 +185,8 @@ static bool seekObject(Capability *cap, HaskellObj key, bool make, Sought *s)
     return name != 0;
 }
 
-/* The entry that is there, or a new one; NULL: no memory. */
-static Entry *findOrAdd(Capability *cap, Table *t, const Sought *s, HaskellObj key, HaskellObj value, bool replace)
+/* The key that is there, or becomes the entry's; NULL: no memory.  Read under the lock: others may take the entry out at once. */
+static HaskellObj findOrAdd(Capability *cap, Table *t, const Sought *s, HaskellObj key, HaskellObj value, bool replace)
 {
     lockRecord(&t->lock);
     Entry *e = *findLink(t, s);
@@ -197,9 +197,10 @@ static Entry *findOrAdd(Capability *cap, Table *t, const Sought *s, HaskellObj k
         e->value = value;
         listIfYoung(t, e);
     }
+    HaskellObj found = e == NULL ? NULL : e->key;
     unlockRecord(&t->lock);
-    if (e == NULL) refuseAllocation(&cap->nursery, sizeof *e);
-    return e;
+    if (found == NULL) refuseAllocation(&cap->nursery, sizeof *e);
+    return found;
 }
 
 bool rts_weakTableInsert(Capability *cap, HaskellObj table, HaskellObj key, HaskellObj value)
@@ -274,8 +275,8 @@ HaskellObj rts_weakTableIntern(Capability *cap, HaskellObj table, StgWord hash, 
     Table *t = tableToSeek(cap, table, is, "rts_weakTableIntern");
     if (t == NULL || key == NULL || key == CAPSTAN_POISON || value == NULL || value == CAPSTAN_POISON) return CAPSTAN_POISON;
     if (look(t, &s, &found, NULL)) return found;
-    Entry *e = findOrAdd(cap, t, &s, whatItIs(key), value, false);
-    return e == NULL ? CAPSTAN_POISON : e->key;
+    found = findOrAdd(cap, t, &s, whatItIs(key), value, false);
+    return found == NULL ? CAPSTAN_POISON : found;
 }
 
 bool rts_weakTableUnintern(Capability *cap, HaskellObj table, StgWord hash, RtsKeyTest *is, void *ctx)

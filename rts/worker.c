@@ -21,7 +21,7 @@ static struct {
     _Atomic unsigned count;           /* [lock: workers to write] of those that can be sent */
     _Atomic unsigned threads;         /* OS threads, those included that are about to end */
     _Atomic unsigned endedLate;       /* safe calls that ended after their runtime, less one that a forked child begins with */
-    unsigned capabilities;            /* [const] that there have been at most */
+    unsigned capabilities;            /* [lock: workers to write] that there have been at most */
     _Atomic unsigned onErrands;
     _Atomic uint32_t flight;          /* [atomic] 1: one is on its way */
     _Atomic bool closing;             /* [lock: workers to write] */
@@ -47,8 +47,8 @@ unsigned countWorkers(unsigned *idle, unsigned *inCalls)
 {
     acquireLock(&workers.lock);
     *idle = workers.idleCount;
-    releaseLock(&workers.lock);
     *inCalls = countCalls();
+    releaseLock(&workers.lock);
     return workers.count;
 }
 

@@ -15,10 +15,19 @@
 
 ThreadHooks gcThreads;
 
+/* Between two runtimes, too, somebody may be giving memory back, or asking how much there is (rts_externalMemory). */
+static void clearHeap(void)
+{
+    heap.externalBytes = heap.shortage = 0;
+    heap.eased = 0;
+    heap.released = false;
+    memset((char *)&heap + offsetof(struct Heap, nurseryBlocks), 0, sizeof heap - offsetof(struct Heap, nurseryBlocks));
+}
+
 bool initHeap(const HeapSettings *s, const RootScanner *scanners, const GcTable *const *tables)
 {
     if (!initBlocks(s->limitBytes)) return false;
-    memset(&heap, 0, sizeof heap);
+    clearHeap();
     memset(collectors, 0, sizeof collectors);
     resetMarking();
     heap.nurseryBlocks = nurseryBlocksOf(s);
@@ -37,7 +46,7 @@ void freeHeap(void)
 {
     runExternalReleases(true);
     freeAllBlocks();
-    memset(&heap, 0, sizeof heap);
+    clearHeap();
 }
 
 void forgetHeap(bool whole)
@@ -45,7 +54,7 @@ void forgetHeap(bool whole)
     if (whole) freeAllBlocks();
     else forgetAllBlocks();
     forgetCrew();
-    memset(&heap, 0, sizeof heap);
+    clearHeap();
 }
 
 /* ---- What is reached ---- */

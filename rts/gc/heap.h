@@ -101,6 +101,12 @@ typedef struct {
 } GcTable;
 
 extern struct Heap {
+    /* What rts_externalMemory changes, which may be called at any time: stays in place when all else is cleared (clearHeap). */
+    _Atomic size_t externalBytes;    /* [atomic] memory of the host's that objects keep (rts_externalMemory) */
+    _Atomic size_t shortage;         /* [atomic] bytes that the last collection left too few (isHeapOverLimit), less what was given back since; 0: the heap is not full */
+    _Atomic uint64_t eased;          /* [atomic] how often it was not full after a collection, or not any more since */
+    _Atomic bool released;           /* [atomic] something happened since the last collection began that lets the next one find more: noteReleased */
+    /* All else. */
     size_t nurseryBlocks;            /* [const] allocation area of one capability */
     bool adaptive;                   /* [const] it may be larger */
     size_t limitBlocks;              /* [const] 0: none */
@@ -110,7 +116,6 @@ extern struct Heap {
     _Atomic size_t movable, fixed;   /* [atomic] blocks in use */
     _Atomic size_t spare;            /* [atomic] blocks that nurseries keep */
     _Atomic size_t allocated;        /* [atomic] blocks taken by nurseries since the last collection */
-    _Atomic size_t externalBytes;    /* [atomic] memory of the host's that objects keep (rts_externalMemory) */
     _Atomic bool wantMajor;          /* [atomic] the next collection is to be a major one */
     _Atomic RtsGcCause cause;        /* [atomic] why a collection was asked for last, if not for what was allocated */
     size_t threshold;                /* [stopped] collect when allocated reaches this */
@@ -119,9 +124,6 @@ extern struct Heap {
     size_t oldAt, majorAt;           /* [stopped] it is time to look at old objects when oldWords reaches this; to copy them all, at that */
     _Atomic bool marking;            /* [stopped to write] old objects are being marked: mark.h */
     _Atomic bool identity;           /* [atomic] tables know objects by where they are: needIdentity */
-    _Atomic size_t shortage;         /* [atomic] bytes that the last collection left too few (isHeapOverLimit), less what was given back since; 0: the heap is not full */
-    _Atomic uint64_t eased;          /* [atomic] how often it was not full after a collection, or not any more since */
-    _Atomic bool released;           /* [atomic] something happened since the last collection began that lets the next one find more: noteReleased */
     bool promotesAll;                /* [stopped] this minor collection makes everything old */
     bool judging;                    /* [stopped] marks say what lives: forwardedTo */
     size_t liveBytes;                /* [stopped] after the last collection; what a minor one did not look at counts as live */

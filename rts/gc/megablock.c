@@ -34,8 +34,10 @@ void forgetMegaTables(void)
     megas.node = NULL;
     megas.summary = NULL;
     megas.marksReady = NULL;
+    acquireLock(&megas.lock); /* for who asks how much there is, runtime or not */
     megas.count = megas.stripes = megas.top = 0;
     megas.freeMegas = megas.freeBlocks = megas.committed = megas.dueMegas = 0;
+    releaseLock(&megas.lock);
 }
 
 void freeMegaTables(void)
@@ -58,8 +60,10 @@ bool initMegaTables(size_t count, unsigned nodes)
     megas.node = rtsCalloc(megas.nodes, sizeof *megas.node);
     megas.summary = rtsCalloc(megas.nodes * BINS * megas.rowWords, sizeof *megas.summary);
     megas.marksReady = rtsCalloc(megas.stripes, sizeof *megas.marksReady);
+    acquireLock(&megas.lock);
     megas.peak = megas.keep = 0;
     megas.keepUntil = megas.lastTick = 0;
+    releaseLock(&megas.lock);
     if (megas.stripe == NULL || megas.node == NULL || megas.summary == NULL || megas.marksReady == NULL) {
         freeMegaTables();
         return false;

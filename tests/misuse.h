@@ -158,7 +158,7 @@ static inline RtsConfig hookedConfig(unsigned capabilities)
 /* ---- One test ---- */
 
 /* What a test takes at most, in seconds; then the runtime's own account is printed. */
-#define TEST_SECONDS (SLOW_BUILD || isEmulated() ? 200 : 40)
+#define TEST_SECONDS (SLOW_BUILD || isEmulated() ? 200 : 100)
 
 static inline void putDumpLine(void *ctx, const char *line)
 {

@@ -64,6 +64,8 @@ void rearmThunks(Stack *stack)
 
 void rts_raise(Stack *stack, HaskellObj exception)
 {
+    /* Who was answered CAPSTAN_POISON and raises this is not told again once it is caught. */
+    if (exception == &capstan_HeapOverflow_closure) forgetDebts(&stack->cap->nursery);
     while (isUpdateFrame(stack->trap)) {
         settleThunk(stack, ((UpdateFrame *)stack->trap)->thunk, exception);
         stack->trap = stack->trap->prev;

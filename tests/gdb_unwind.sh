@@ -29,6 +29,7 @@ real=$(dirname "$program")/.libs/$(basename "$program")
 # shellcheck disable=SC2086
 $emulator "$program" --plain
 status=$?
+[ $status -ne 77 ] || echo "a sanitizer has its own stacks and unwinding"
 [ $status -eq 0 ] || exit $status
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/gdb_unwind.XXXXXX") || exit 99
